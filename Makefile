@@ -1,0 +1,43 @@
+# A word each: paper, test, smoke, lint, plan, clean.  `make paper GRID=real` runs another grid of grids/.
+GRID ?= laptop
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+SNAKE := snakemake --profile profiles/local
+
+.PHONY: paper test smoke unit lint plan clean
+.DELETE_ON_ERROR:
+
+paper: .venv/ready  ## runs a grid and builds the page that readers see
+	@echo "==> running the grid $(GRID) (notebooks, then one report each); what is done already is not done again"
+	@$(SNAKE) --config grid=$(GRID)
+	@echo "==> open results/$(GRID)/paper.html"
+
+test: lint smoke unit  ## everything that CI checks
+
+smoke: .venv/ready  ## every notebook, smallest sizes
+	@echo "==> running the grid smoke"
+	@$(SNAKE) --config grid=smoke
+
+unit: .venv/ready
+	@echo "==> running the tests"
+	@python -m pytest
+
+lint: .venv/ready
+	@echo "==> checking style, and that notebooks carry no outputs"
+	@ruff check . && ruff format --check . && nbstripout --verify notebooks/*.ipynb
+
+plan: .venv/ready  ## what `make paper` would run
+	@$(SNAKE) --config grid=$(GRID) -n
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
+	  "Python %d.%d is too old or too new: call make PYTHON=python3.11 (or 3.12, 3.13)" % v)'
+	@echo "==> making .venv with the packages of requirements.txt (once; some minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+clean:  ## removes results and the environment; the cache of downloads and models stays
+	rm -rf results .venv .snakemake

@@ -1,0 +1,1 @@
+"""One Label at a Time: what language models believe while they write lists of labels."""

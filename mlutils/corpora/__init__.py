@@ -1,0 +1,96 @@
+"""Documents with labels and annotators' votes, by name."""
+
+import inspect
+import re
+
+import numpy as np
+
+from mlutils.corpora import boxes, hatexplain, sampling, tabular, vignettes
+from mlutils.corpora.agreement import describe
+from mlutils.corpora.corpus import Corpus, concatenate, parts
+
+__all__ = ["NAMES", "Corpus", "describe", "load", "training_documents"]
+
+
+def _load_vignettes(split: str = "dev", generator_seed: int = 0) -> Corpus:
+    return concatenate([vignettes.load(part, seed=generator_seed) for part in parts(split)], split)
+
+
+READERS = {
+    "vignettes": _load_vignettes,
+    "goemotions": tabular.load_goemotions,
+    "mfrc": tabular.load_mfrc,
+    "semeval": tabular.load_semeval,
+    "hatexplain": hatexplain.load,
+    "boxes": boxes.load,
+}
+NAMES = tuple(READERS)
+
+
+def load(
+    name: str, split: str = "dev", sample: str = "all", limit: int | None = None, seed: int = 0, **options
+) -> Corpus:
+    """Returns a corpus, or a sample of it.
+
+    split: train, dev, test, dev+test or all. sample: all, uniform, multilabel, paper or paper_multilabel (the
+    last two look for the published ids in all splits at hand, whatever `split` says). limit: at most so many
+    documents. seed: of the sample; synthetic corpora have their own `generator_seed`, so that another sample
+    is of the same documents. options: of the reader, e.g. annotations="subset" (GoEmotions),
+    source="official" (Boxes). Raises ValueError for a name, option or value that does not exist, SourceError
+    where a file cannot be had.
+    """
+    reader = _reader(name, options)
+    if sample in sampling.PAPER_SETS:
+        split = "all"
+        if name == "goemotions":
+            options.setdefault("only_voted", False)  # the paper's comments, voted on in the file at hand or not
+    return sampling.sample_corpus(reader(split, **options), sample, limit, seed)
+
+
+def _reader(name, options):
+    if name not in READERS:
+        raise ValueError(f"no corpus is called {name!r}; there is {', '.join(NAMES)}")
+    allowed = [option for option in inspect.signature(READERS[name]).parameters if option != "split"]
+    unknown = [option for option in options if option not in allowed]
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(allowed) or 'none'}")
+    return READERS[name]
+
+
+def training_documents(corpus: Corpus, **options) -> Corpus:
+    """Returns the documents that a baseline may be trained on before it is tested on `corpus`.
+
+    The train split, or everything at hand where that has no train split (HateXplain's parts), little of it
+    (GoEmotions' subset) or none that is not tested. Documents with votes if any have votes, else all (gold
+    only). Never a tested document, by id and by text (case and white space apart). options: as given to
+    `load`. Raises ValueError where nothing is left, or where the labels differ (Boxes: objects are disjoint
+    between splits).
+    """
+    reader = _reader(corpus.name, options)
+    small = corpus.name == "goemotions" and options.get("annotations") == "subset"
+    small |= corpus.name == "hatexplain" and hatexplain.resolve(options.get("files", "auto")) == "parts"
+    for split in ("all",) if small else ("train", "all"):
+        candidates = reader(split, **options)
+        if set(candidates.labels) != set(corpus.labels):
+            raise ValueError(
+                f"{corpus.name}: the labels of split {split!r} are not those of the test documents "
+                f"({corpus.split!r}), so nothing can be learned about them; a baseline needs the same labels"
+            )
+        left = _untested(candidates, corpus)
+        if candidates.has_votes.any():
+            left &= candidates.has_votes
+        if left.any():
+            return candidates.take(left, "training")
+    raise ValueError(
+        f"{corpus.name}: all documents at hand are tested, none is left to train on; take a smaller sample"
+    )
+
+
+def _plain(text):
+    return re.sub(r"\s+", " ", text).strip().casefold()
+
+
+def _untested(candidates, corpus):
+    ids, texts = set(corpus.documents["id"]), {_plain(text) for text in corpus.documents["text"]}
+    tested = [each.id in ids or _plain(each.text) in texts for each in candidates.documents.itertuples(index=False)]
+    return ~np.array(tested, dtype=bool)

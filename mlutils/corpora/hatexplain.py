@@ -1,0 +1,82 @@
+"""HateXplain (Mathew et al. 2021): one label a post, three annotators each."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from mlutils import sources
+from mlutils.corpora.corpus import Corpus, choose, parts, shares
+
+LABELS = ("hate", "normal", "offensive")
+FILE_LABELS = {"hatespeech": "hate", "normal": "normal", "offensive": "offensive"}
+DIVISIONS = {"train": "train", "dev": "val", "test": "test"}
+
+
+def resolve(files: str = "auto") -> str:
+    """Returns "official" (dataset.json) or "parts" (the dev and test posts of a mirror folder).
+
+    "auto" is the official file if it is at hand, else the parts if they are, else the official one from the
+    network.
+    """
+    choose("files", files, ("auto", "official", "parts"))
+    if files != "auto":
+        return files
+    parts_at_hand = sources.at_hand("hatexplain-dev") and sources.at_hand("hatexplain-test")
+    return "parts" if parts_at_hand and not sources.at_hand("hatexplain-dataset") else "official"
+
+
+def load(split: str = "dev", files: str = "auto") -> Corpus:
+    """Returns HateXplain: text = tokens joined by a space, votes = share of annotators, gold = their
+    majority.
+
+    A post without a majority has no gold label (`describe` counts them as undecided). With `files="parts"`
+    split "all" is everything at hand (dev and test); "train" raises SourceError.
+    """
+    wanted = parts(split)
+    if resolve(files) == "official":
+        posts = json.loads(sources.fetch("hatexplain-dataset").read_text(encoding="utf-8"))
+        divisions = json.loads(sources.fetch("hatexplain-divisions").read_text(encoding="utf-8"))
+        ids = [post for part in wanted for post in divisions[DIVISIONS[part]]]
+    else:
+        if split == "train":
+            raise sources.SourceError(
+                "hatexplain: the train split needs the official dataset.json, only dev and test are at hand; "
+                "put it into the mirror as hatexplain/dataset.json, or load with files='official'"
+            )
+        posts, ids = {}, []
+        for part in wanted:
+            if part != "train":
+                read = json.loads(sources.fetch(f"hatexplain-{part}").read_text(encoding="utf-8"))
+                posts |= read
+                ids += list(read)
+
+    missing = tuple(post for post in ids if post not in posts)
+    ids = [post for post in ids if post in posts]
+    rows = [
+        (post, str(each["annotator_id"]), *(label == _label(post, each["label"]) for label in LABELS))
+        for post in ids
+        for each in posts[post]["annotators"]
+    ]
+    annotations = pd.DataFrame(rows, columns=["id", "annotator", *LABELS])
+    documents = pd.DataFrame({"id": ids, "text": [" ".join(posts[post]["post_tokens"]) for post in ids]}, dtype=str)
+    votes, annotators = shares(annotations, documents["id"], LABELS)
+    return Corpus(
+        name="hatexplain",
+        split=split,
+        sample="all",
+        labels=LABELS,
+        documents=documents,
+        gold=np.nan_to_num(votes) > 0.5,
+        votes=votes,
+        annotators=annotators,
+        single_label=True,
+        annotations=annotations,
+        missing=missing,
+    )
+
+
+def _label(post, label):
+    if label not in FILE_LABELS:
+        raise ValueError(f"hatexplain: post {post} has the label {label!r}; known are {sorted(FILE_LABELS)}")
+    return FILE_LABELS[label]

@@ -1,0 +1,188 @@
+"""Compares predicted label probabilities with the share of annotators who chose each label: arrays in, arrays
+out.
+
+Scores of documents are (D,) arrays, so that means, intervals and paired differences are formed once, at the
+end.
+"""
+
+import numpy as np
+from scipy.special import xlogy
+from sklearn.metrics import f1_score
+
+TIE = 1e-9  # shares such as 3 * (1 / 6) miss 0.5 by rounding; they count as 0.5
+CHUNK = 4_000_000  # numbers a bootstrap holds at a time (48 MB with their indices)
+
+
+def nll(predicted, reference, eps=1e-8) -> np.ndarray:
+    """Returns the soft binary cross-entropy of each document, summed over labels, in nats (section 6).
+
+    predicted, reference: (D, L) in [0, 1]; predictions are clipped to [eps, 1 - eps]. Returns (D,).
+    Raises ValueError where shapes differ, or a number is missing or outside [0, 1].
+    """
+    predicted, reference = _pair(predicted, reference)
+    q = np.clip(predicted, eps, 1 - eps)
+    return -(reference * np.log(q) + (1 - reference) * np.log1p(-q)).sum(axis=1)
+
+
+def nll_single(predicted, reference, eps=1e-8) -> np.ndarray:
+    """Returns -sum reference ln predicted of each document in nats, for single-label sets (section 6).
+
+    predicted, reference: (D, L), rows sum to one; predictions are clipped to [eps, 1 - eps]. Returns (D,).
+    Raises ValueError as `nll` does, and where a row does not sum to one.
+    """
+    predicted, reference = _pair(predicted, reference)
+    for name, array in (("predicted", predicted), ("reference", reference)):
+        rows = np.flatnonzero(np.abs(array.sum(axis=1) - 1) > 1e-4)
+        if rows.size:
+            raise ValueError(
+                f"{name} must sum to one over the labels of a single-label set; row {rows[0]} sums to "
+                f"{array[rows[0]].sum():.4f} ({rows.size} such rows): use the method's single-label form"
+            )
+    return -xlogy(reference, np.clip(predicted, eps, 1 - eps)).sum(axis=1)
+
+
+def l1(predicted, reference) -> np.ndarray:
+    """Returns the absolute difference of each document, summed over labels (section 6).
+
+    predicted, reference: (D, L) in [0, 1]. Returns (D,). Raises ValueError as `nll` does.
+    """
+    predicted, reference = _pair(predicted, reference)
+    return np.abs(predicted - reference).sum(axis=1)
+
+
+def example_f1(predicted, reference, threshold=0.5) -> np.ndarray:
+    """Returns 2|A n B| / (|A| + |B|) of each document, 1 where both sets are empty (section 6).
+
+    A = labels chosen by at least half of the annotators, B = labels predicted with at least `threshold`.
+    predicted, reference: (D, L) in [0, 1]. Returns (D,). Raises ValueError as `nll` does.
+    """
+    predicted, reference = _pair(predicted, reference)
+    chosen, said = label_set(reference), label_set(predicted, threshold)
+    size = chosen.sum(axis=1) + said.sum(axis=1)
+    return np.where(size == 0, 1.0, 2 * (chosen & said).sum(axis=1) / np.maximum(size, 1))
+
+
+def accuracy_single(predicted, reference) -> np.ndarray:
+    """Returns whether each document's most probable label is the majority's: example-F1 of one-element sets.
+
+    Ties: the expected value when ties of either side are broken at random, |A n B| / (|A| |B|) for the sets
+    A, B of tied labels, so a uniform prediction scores 1/L. predicted, reference: (D, L). Returns (D,) in [0,
+    1]. Raises ValueError as `nll` does.
+    """
+    predicted, reference = _pair(predicted, reference)
+    chosen = reference >= reference.max(axis=1, keepdims=True) - TIE
+    said = predicted >= predicted.max(axis=1, keepdims=True) - TIE
+    return (chosen & said).sum(axis=1) / (chosen.sum(axis=1) * said.sum(axis=1))
+
+
+def macro_f1(predicted, reference, threshold=0.5, single_label=False) -> float:
+    """Returns the mean over labels of each label's F1: a number of the whole sample (section 6).
+
+    Labels neither chosen nor predicted anywhere are left out of the mean; NaN where that leaves no label.
+    predicted, reference: (D, L); in single-label sets the first of tied labels counts. Raises ValueError as
+    `nll` does.
+    """
+    predicted, reference = _pair(predicted, reference)
+    if single_label:
+        chosen, said = (np.eye(array.shape[1], dtype=bool)[array.argmax(axis=1)] for array in (reference, predicted))
+    else:
+        chosen, said = label_set(reference), label_set(predicted, threshold)
+    used = (chosen | said).any(axis=0)
+    if not used.any():
+        return float("nan")
+    return float(f1_score(chosen[:, used], said[:, used], average="macro", zero_division=0))
+
+
+def corrected_squared_error(predicted, votes, annotators) -> np.ndarray:
+    """Returns sum_l (q - H)^2 - H (1 - H) / (n - 1), unbiased for the squared distance to the true shares
+    (section 7).
+
+    predicted, votes: (D, L) in [0, 1]; annotators: (D,) n. Returns (D,), below zero at times, and NaN for a
+    document of fewer than two annotators, whose noise cannot be estimated: drop those before averaging. Where
+    documents were chosen by their votes it is biased for all methods alike; read it beside the noise floor's.
+    Raises ValueError as `nll` does.
+    """
+    predicted, votes = _pair(predicted, votes)
+    annotators = np.asarray(annotators)
+    if annotators.shape != votes.shape[:1]:
+        raise ValueError(f"annotators must have shape {votes.shape[:1]}, one number a document; got {annotators.shape}")
+    n = np.where(annotators >= 2, annotators, np.nan)[:, None]
+    return ((predicted - votes) ** 2 - votes * (1 - votes) / (n - 1)).sum(axis=1)
+
+
+def label_set(probabilities, threshold=0.5) -> np.ndarray:
+    """Returns which labels reach the threshold, bool (D, L); one half counts whatever its rounding."""
+    return np.asarray(probabilities, dtype=float) >= threshold - TIE
+
+
+def bootstrap(values, resamples=10_000, seed=0) -> tuple[float, float, float]:
+    """Returns the mean over documents and its 95 % percentile bootstrap interval (section 7).
+
+    values: (D,). Returns (mean, low, high); low and high are NaN for one document.
+    Raises ValueError for no documents or a missing value.
+    """
+    values = _values(values)
+    if len(values) == 1:
+        return float(values[0]), float("nan"), float("nan")
+    low, high = np.quantile(_resampled_means(values, resamples, seed), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def paired_difference(values_a, values_b, resamples=10_000, seed=0) -> tuple[float, float, float, float]:
+    """Returns the mean of a - b over the same documents, its 95 % interval, and a two-sided p-value (section
+    7).
+
+    values_a, values_b: (D,). The p-value is twice the share of resampled means on the far side of zero, at
+    least 2 / (resamples + 1). Returns (mean, low, high, p); the last three are NaN for one document. Raises
+    ValueError where lengths differ, and as `bootstrap` does.
+    """
+    values_a, values_b = _values(values_a), _values(values_b)
+    if values_a.shape != values_b.shape:
+        raise ValueError(f"paired values must be of the same documents; got {len(values_a)} and {len(values_b)}")
+    difference = values_a - values_b
+    if len(difference) == 1:
+        return float(difference[0]), float("nan"), float("nan"), float("nan")
+    means = _resampled_means(difference, resamples, seed)
+    low, high = np.quantile(means, [0.025, 0.975])
+    far_side = min((means <= 0).sum(), (means >= 0).sum())
+    p = min(1.0, 2 * (far_side + 1) / (resamples + 1))
+    return float(difference.mean()), float(low), float(high), float(p)
+
+
+def _resampled_means(values, resamples, seed):
+    """Returns the mean of each resample, (resamples,), a bounded number of resamples at a time."""
+    rng = np.random.default_rng(seed)
+    size = max(1, CHUNK // len(values))
+    means = np.empty(resamples)
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        picked = rng.integers(len(values), size=(rows, len(values)), dtype=np.int32)
+        means[start : start + rows] = values[picked].mean(axis=1)
+    return means
+
+
+def _values(values):
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values must be one number a document and at least one document; got shape {values.shape}")
+    if not np.isfinite(values).all():
+        rows = np.flatnonzero(~np.isfinite(values))
+        raise ValueError(f"{rows.size} values are missing or infinite (first rows {rows[:5].tolist()}): drop those")
+    return values
+
+
+def _pair(predicted, reference):
+    predicted, reference = np.asarray(predicted, dtype=float), np.asarray(reference, dtype=float)
+    if predicted.ndim != 2 or predicted.shape != reference.shape:
+        raise ValueError(
+            f"predicted and reference must both have shape (D, L); got {predicted.shape}, {reference.shape}"
+        )
+    for name, array in (("predicted", predicted), ("reference", reference)):
+        # Written so that NaN fails too.
+        rows = np.flatnonzero(~((array >= -TIE) & (array <= 1 + TIE)).all(axis=1))
+        if rows.size:
+            raise ValueError(
+                f"{name} is missing or outside [0, 1] in {rows.size} rows (first {rows[:5].tolist()}): "
+                "keep the documents with votes (Corpus.has_votes) and check the method"
+            )
+    return predicted, reference

@@ -1,0 +1,33 @@
+"""Reads answers out of traces: label steps to quantities, stored logits to label probabilities. No model is
+loaded.
+"""
+
+from mlutils.readouts.methods import (
+    METHODS,
+    Method,
+    compare_to_none,
+    first_step_softmax,
+    from_trace,
+    hard,
+    hard_single,
+    max_over_generations,
+    path_marginal,
+    step_distributions,
+    unary,
+    unary_single,
+)
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "compare_to_none",
+    "first_step_softmax",
+    "from_trace",
+    "hard",
+    "hard_single",
+    "max_over_generations",
+    "path_marginal",
+    "step_distributions",
+    "unary",
+    "unary_single",
+]

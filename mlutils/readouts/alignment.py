@@ -1,0 +1,92 @@
+"""Alignment with annotators: scores of many methods on the same documents, as one tidy table (Tables 2 and 5)."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import pandas as pd
+
+from mlutils import metrics, noise_floor
+from mlutils.corpora import Corpus
+
+LOWER_IS_BETTER = {"nll": True, "l1": True, "f1": False, "corrected_squared_error": True}
+COLUMNS = ["corpus", "documents", "model", "method", "metric", "mean", "low", "high", "n", "best"]
+SIGNIFICANT = 0.05
+
+Scores = dict[tuple[str, str], dict[str, np.ndarray]]  # (model, method) -> metric -> (D,)
+
+
+def functions(corpus: Corpus) -> dict:
+    """Returns the metrics that a corpus allows, name -> f(predicted (D, L), votes (D, L)) -> (D,).
+
+    Single-label sets have their own NLL, and accuracy as F1; a corpus without votes has F1 against gold only.
+    """
+    if not corpus.has_votes.any():
+        return {"f1": lambda predicted, votes: metrics.example_f1(predicted, corpus.gold.astype(float))}
+    found = {
+        "nll": metrics.nll_single if corpus.single_label else metrics.nll,
+        "l1": metrics.l1,
+        "f1": metrics.accuracy_single if corpus.single_label else metrics.example_f1,
+    }
+    if (corpus.annotators >= 2).all():
+        found["corrected_squared_error"] = lambda predicted, votes: metrics.corrected_squared_error(
+            predicted, votes, corpus.annotators
+        )
+    return found
+
+
+def score(predicted: np.ndarray, corpus: Corpus) -> dict[str, np.ndarray]:
+    """Returns the scores of each document by metric, (D,) each; predicted: (D, L)."""
+    return {name: function(predicted, corpus.votes) for name, function in functions(corpus).items()}
+
+
+def score_noise_floor(corpus: Corpus, train: Corpus, seed: int = 0) -> dict[str, np.ndarray]:
+    """Returns the expected scores of a perfect predictor; the prior of the true shares is learnt from `train`."""
+    natural = train.has_votes & (train.annotators > 0)
+    prior = noise_floor.fit_prior(train.votes[natural], train.annotators[natural], corpus.single_label)
+    return noise_floor.simulate(corpus.votes, corpus.annotators, prior, functions(corpus), seed=seed)
+
+
+def tabulate(scores: Scores, corpus: Corpus, compared: Collection[str] = ()) -> pd.DataFrame:
+    """Returns the tidy table: one row a model, method and metric, with mean, 95 % interval and n.
+
+    `best` marks the best of the methods `compared` (none: of all) where a paired bootstrap test tells it from the
+    second best (p < 0.05). Raises ValueError where scores are of different numbers of documents.
+    """
+    rows = []
+    for (model, method), by_metric in scores.items():
+        for metric, values in by_metric.items():
+            if len(values) != len(corpus):
+                raise ValueError(f"{model} {method} has {len(values)} scores for {len(corpus)} documents")
+            mean, low, high = metrics.bootstrap(values)
+            documents = corpus.sample if corpus.sample.startswith("paper") else f"{corpus.split}, {corpus.sample}"
+            rows.append([corpus.name, documents, model, method, metric, mean, low, high, len(values), False])
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    for metric, group in table[table["method"].isin(compared or table["method"])].groupby("metric"):
+        ranked = group.sort_values("mean", ascending=LOWER_IS_BETTER[metric]).head(2)
+        if len(ranked) == 2 and len(corpus) > 1:
+            first, second = (scores[row.model, row.method][metric] for row in ranked.itertuples())
+            table.loc[ranked.index[0], "best"] = metrics.paired_difference(first, second)[3] < SIGNIFICANT
+    return table
+
+
+def differences(scores: Scores, metric: str, reference: tuple[str, str]) -> pd.DataFrame:
+    """Returns paired differences to one row: model, method, difference (row minus reference), low, high, p."""
+    rows = []
+    for (model, method), by_metric in scores.items():
+        if (model, method) != reference and metric in by_metric:
+            difference = metrics.paired_difference(by_metric[metric], scores[reference][metric])
+            rows.append([model, method, *difference])
+    return pd.DataFrame(rows, columns=["model", "method", "difference", "low", "high", "p"])
+
+
+def same_documents(traces: Mapping[str, object], need_votes: bool = True) -> np.ndarray:
+    """Returns which documents all traces hold without a failure (and with votes), bool (D,).
+
+    Raises ValueError where the traces are of different documents or labels.
+    """
+    first = next(iter(traces.values()))
+    for name, trace in traces.items():
+        if list(trace.documents["id"]) != list(first.documents["id"]) or trace.labels != first.labels:
+            raise ValueError(f"trace {name} is of other documents or labels than the first: give traces of one sample")
+    kept = np.logical_and.reduce([trace.complete() for trace in traces.values()])
+    return kept & first.corpus.has_votes if need_votes else kept

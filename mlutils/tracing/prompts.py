@@ -1,0 +1,130 @@
+"""Prompts: text out, answers parsed (section 3 of the digest; the paper's appendix on prompts).
+
+Prompts are plain text, also for chat models. They are stripped of the space before the answer, which belongs to the
+answer's first token. A line break before the answer stays (ours): without it a small model first ends the text's last
+sentence. The released code strips that too (`strip=True`).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlutils.tracing.answers import check_labels, format_answer
+
+CLASSIFY = "Classify the following inputs into none, one, or multiple the following {kind} per input: {{labels}}"
+ONE_OPTION = (
+    "Classify the following inputs into one of the following options per input: {labels}. "
+    "Output exactly one label and no others.\n\n"
+)
+BOXES = (
+    "You will be presented with different settings with the contents of various boxes and the transportation of "
+    "the items between the boxes. Track the position of the different items within the boxes, and when you are "
+    "asked about the contents of the box, respond with the contents of the specific box only.\n\n"
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a list prompt is worded: instruction with `{labels}`, demonstration with `{text}` and `{answer}`."""
+
+    instruction: str
+    demonstration: str
+    form: str  # how an answer is written: a name of `answers.FORMS`
+
+
+def _family_p(kind: str, demonstration: str, form: str, exactly: str = "") -> Template:
+    return Template(CLASSIFY.format(kind=kind) + f".{exactly}\n", demonstration, form)
+
+
+def _family_c(kind: str) -> Template:
+    return Template(CLASSIFY.format(kind=kind) + ".\n\n", "Input: `{text}`\n{answer}\n\n", "json")
+
+
+_EXACTLY = " Output exactly these {kind} and no others."
+_EMOTIONS = _family_p("emotions", "Input: {text}\n{answer}\n", "json", _EXACTLY.format(kind="emotions"))
+_SINGLE = Template(ONE_OPTION, "Question: {text}\nAnswer: {answer}\n\n", "single")
+_BOXES = Template(BOXES, "Setting: {text}?\nResponse: {answer}.\n\n", "the")
+
+# Family P asks for Tables 2 and 5 and Figures 4-6, family C for Figures 2, 3, 7, 9, 10 and Tables 4 and 6.
+TEMPLATES = {
+    ("P", "goemotions"): _EMOTIONS,
+    ("P", "vignettes"): _EMOTIONS,
+    ("P", "mfrc"): _family_p("moral foundations", "Input: {text}\nMoral foundation(s): {answer}\n", "comma"),
+    ("P", "semeval"): _family_p("emotions", "Input: {text}\n{answer}\n", "comma"),
+    ("P", "hatexplain"): _SINGLE,
+    ("P", "msp_podcast"): _SINGLE,
+    ("P", "boxes"): _BOXES,
+    ("C", "goemotions"): _family_c("emotions"),
+    ("C", "vignettes"): _family_c("emotions"),
+    ("C", "mfrc"): _family_c("moral foundations"),
+    ("C", "semeval"): _family_c("emotions"),
+    ("C", "boxes"): _BOXES,
+}
+
+UNARY = (
+    'Classify the following question-label pairs as either "reasonable" or "unreasonable". '
+    'Output either "reasonable" or "unreasonable" and nothing else.\n\n'
+)
+UNARY_QUESTION = "Question: {text}\nLabel: {label}\nIs the label reasonable:"
+UNARY_ANSWERS = ("reasonable", "unreasonable")
+
+
+def template(corpus: str, family: str = "P", form: str = "auto") -> Template:
+    """Returns the wording for a corpus; an unknown corpus gets the general one, `form` replaces the answer format.
+
+    Raises ValueError where the family is unknown or the paper has no such prompt.
+    """
+    if family not in ("P", "C"):
+        raise ValueError(f"prompt family {family!r} is not known: take P (Tables 2, 5) or C (Figures 2, 3)")
+    known = {name for _, name in TEMPLATES}
+    if (family, corpus) not in TEMPLATES and corpus in known:
+        raise ValueError(f"family C has no prompt for {corpus}: take family P")
+    general = _family_p("labels", "Input: {text}\n{answer}\n", "json", _EXACTLY.format(kind="labels"))
+    found = TEMPLATES.get((family, corpus), general if family == "P" else _family_c("labels"))
+    return found if form == "auto" else Template(found.instruction, found.demonstration, form)
+
+
+def join_labels(labels: Sequence[str]) -> str:
+    """Returns `a, b and c`."""
+    return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+
+
+def list_prompt(
+    template: Template,
+    labels: Sequence[str],
+    demonstrations: Sequence[tuple[str, Sequence[str]]],
+    text: str,
+    strip: bool = False,
+) -> str:
+    """Returns the prompt that asks for a list of labels.
+
+    `demonstrations` are pairs of text and labels, in the order in which they are shown. `strip` also takes away the
+    line break before an answer on a line of its own. Raises ValueError for labels that the format cannot carry.
+    """
+    check_labels(labels, template.form)
+    shown = [
+        _fill(template.demonstration, text=shown, answer=format_answer(said, template.form))
+        for shown, said in demonstrations
+    ]
+    # A query is a demonstration without its answer; what follows the answer goes with it.
+    query = _fill(template.demonstration.partition("{answer}")[0], text=text)
+    instruction = _fill(template.instruction, labels=join_labels(labels))
+    return (instruction + "".join(shown) + query).rstrip(None if strip else " ")
+
+
+def unary_prompt(demonstrations: Sequence[tuple[str, str, bool]], text: str, label: str, strip: bool = True) -> str:
+    """Returns the question whether one label is reasonable (unary breakdown).
+
+    `demonstrations` are triples of text, label and whether it is reasonable. `strip=False` leaves the space before
+    the answer, as the released code does.
+    """
+    shown = [
+        _fill(UNARY_QUESTION, text=shown, label=asked) + f" {UNARY_ANSWERS[0 if good else 1]}\n\n"
+        for shown, asked, good in demonstrations
+    ]
+    return UNARY + "".join(shown) + _fill(UNARY_QUESTION, text=text, label=label) + ("" if strip else " ")
+
+
+def _fill(pattern: str, **values: str) -> str:
+    """Returns the pattern with its fields replaced in one pass: a text that holds `{label}` stays as it is."""
+    return re.sub(r"\{(\w+)\}", lambda field: values[field[1]], pattern)

@@ -1,0 +1,87 @@
+"""Which tokens of a vocabulary begin a label, and which decide that a list goes on or stops (section 4)."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from mlutils.tracing.answers import NONE, format_answer
+
+# What follows a label when another one comes, and when none does.
+SEPARATORS = {"json": ('",', '"]'), "comma": (",", "\n"), "the": (" and", "."), "single": None}
+
+
+def encode(tokenizer, text: str) -> list[int]:
+    """Returns token ids without special tokens; a text that spells one (`<|im_end|>`) is read as plain text."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def encode_prompts(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the token ids of whole prompts, with the beginning-of-text token where the model has one."""
+    return tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
+
+
+def offsets(tokenizer, ids: Sequence[int]) -> list[int]:
+    """Returns the character at which each token of an answer starts, and the answer's length last."""
+    return [len(tokenizer.decode(ids[:i], clean_up_tokenization_spaces=False)) for i in range(len(ids) + 1)]
+
+
+def token_at(starts: Sequence[int], character: int) -> int:
+    """Returns the index of the token that holds a character, given `offsets`."""
+    return next(i for i in range(len(starts) - 1) if starts[i] <= character < starts[i + 1])
+
+
+def label_tokens(tokenizer, labels: Sequence[str], form: str) -> list[list[int]]:
+    """Returns, for each label and none last, the first tokens of the forms that can occur: `joy`, ` joy`, `Joy`,
+    ` Joy`, and as the first or a later element of an answer."""
+    tokens = []
+    for label in [*labels, NONE]:
+        other = next((name for name in labels if name != label), label)
+        texts = [(word, 0) for word in (label, label[:1].upper() + label[1:])]
+        first = format_answer([] if label == NONE else [label], form)
+        texts.append((first, first.rindex(label)))
+        if label != NONE:
+            later = format_answer([other, label], form)
+            texts.append((later, later.rindex(label)))
+        found = {_starting_token(tokenizer, gap + text, at + len(gap)) for text, at in texts for gap in ("", " ", "\n")}
+        tokens.append(sorted(found - {None}))
+    return tokens
+
+
+def _starting_token(tokenizer, text: str, at: int) -> int | None:
+    """Returns the token that holds a character; None where it holds more before it than a space."""
+    ids = encode(tokenizer, text)
+    starts = offsets(tokenizer, ids)
+    shift = starts[-1] - len(text)  # some tokenizers drop a leading space when they decode
+    token = token_at(starts, at + shift)
+    return None if text[starts[token] - shift : at].strip() else ids[token]
+
+
+@lru_cache(maxsize=4)
+def _texts(tokenizer) -> list[str]:
+    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+
+
+def separator_tokens(tokenizer, form: str) -> dict[str, list[int]] | None:
+    """Returns the tokens that decide what follows a label: `goes_on`, `stops`, and those that both begin with.
+
+    `open` holds the tokens that leave it open (a lone quotation mark before `,` or `]`); `open_goes_on` and
+    `open_stops` decide one token later. None for single labels, where nothing is decided.
+    """
+    if SEPARATORS[form] is None:
+        return None
+    go, stop = SEPARATORS[form]
+    common = next((i for i, (a, b) in enumerate(zip(go, stop, strict=False)) if a != b), min(len(go), len(stop)))
+    groups = {name: [] for name in ("goes_on", "stops", "open", "open_goes_on", "open_stops")}
+    for token, text in enumerate(_texts(tokenizer)):
+        if not text:
+            continue
+        if common and go[:common].startswith(text):
+            groups["open"].append(token)
+        for name, whole in (("goes_on", go), ("stops", stop)):
+            if len(text) > common and (text.startswith(whole) or whole.startswith(text)):
+                groups[name].append(token)
+            rest = whole[common:]
+            if common and (text.startswith(rest) or rest.startswith(text)):
+                groups[f"open_{name}"].append(token)
+    if form != "json" and tokenizer.eos_token_id is not None:
+        groups["stops"] = sorted({*groups["stops"], tokenizer.eos_token_id})
+    return groups

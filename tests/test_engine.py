@@ -1,0 +1,192 @@
+"""The engine against one prompt at a time, in float32: same logits, same words, and no token asked twice."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from mlutils.tracing import models
+from mlutils.tracing.engine import BadLogits, Draft, PackedEngine, Trie, shared_beginning
+from mlutils.tracing.padded import PaddedEngine
+
+NEW = 24
+
+
+def sequences(n, prefix=60, seed=0, vocabulary=250):
+    """Returns prompts that share a prefix and then differ in content and length."""
+    rng = np.random.default_rng(seed)
+    shared = rng.integers(5, vocabulary, prefix).tolist()
+    return [shared + rng.integers(5, vocabulary, rng.integers(1, 40)).tolist() for _ in range(n)]
+
+
+def naive_logits(model, sequence):
+    with torch.inference_mode():
+        return model.network(torch.tensor([sequence])).logits[0, -1].double().numpy()
+
+
+def naive_answer(model, sequence, limit=NEW, finished=lambda tokens: False):
+    """Greedy decoding, one token and one whole prompt at a time."""
+    said, logits = [], []
+    for _ in range(limit):
+        logits.append(naive_logits(model, sequence + said))
+        said.append(int(logits[-1].argmax()))
+        if finished(said):
+            break
+    return said, np.array(logits)
+
+
+@pytest.fixture(scope="module", params=["packed", "padded"])
+def engine(request, llama):
+    never_ends = copy.copy(llama)
+    never_ends.network.generation_config.eos_token_id = None
+    return PackedEngine(never_ends, row=200) if request.param == "packed" else PaddedEngine(never_ends)
+
+
+def test_logits_are_those_of_plain_prompts(engine, llama):
+    prompts = sequences(10)
+    tails = [[7, 8, 9], [7, 8, 11, 12], [7], [30, 31]]
+    groups = [[prompt + tail for tail in tails] for prompt in prompts]
+    select = list(range(0, 250, 7))
+    for group, (logits, normaliser) in zip(groups, engine.read(groups, select), strict=True):
+        for k, sequence in enumerate(group):
+            plain = naive_logits(llama, sequence)
+            assert np.abs(logits[k] - plain[select]).max() < 1e-4
+            assert abs(normaliser[k] - np.logaddexp.reduce(plain)) < 1e-4
+
+
+def test_answers_are_greedy_and_so_are_their_logits(engine, llama):
+    prompts, select = sequences(10, seed=1), list(range(50))
+
+    def finished(tokens):
+        return tokens[-1] % 13 == 0
+
+    draft = Draft([naive_answer(llama, prompts[0])[0], [1, 2, 3], naive_answer(llama, prompts[3])[0][:5] + [4, 4]])
+    for prompt, written in zip(prompts, engine.write(prompts, select, finished, NEW, draft), strict=True):
+        said, logits = naive_answer(llama, prompt, finished=finished)
+        assert written.tokens == said
+        assert np.abs(written.logits - logits[:, select]).max() < 1e-4
+        assert np.abs(written.normaliser - np.logaddexp.reduce(logits, axis=1)).max() < 1e-4
+        assert written.complete == finished(said)
+        with torch.inference_mode():
+            states = llama.network.model(torch.tensor([prompt])).last_hidden_state[0, -1]
+        assert torch.allclose(written.states[0], states, atol=1e-4)
+
+
+def test_a_draft_changes_passes_but_not_words(llama):
+    prompts = sequences(8, seed=2)
+    plain, drafted = PackedEngine(llama), PackedEngine(llama)
+    never = lambda tokens: False  # noqa: E731
+    without = plain.write(prompts, [0], never, NEW, Draft())
+    known = Draft([written.tokens for written in without])
+    again = drafted.write(prompts, [0], never, NEW, known)
+    assert [written.tokens for written in again] == [written.tokens for written in without]
+    assert drafted.passes < plain.passes / 2
+
+
+def test_the_end_of_text_token_ends_an_answer(llama):
+    (prompt,) = sequences(1, seed=3)
+    said, _ = naive_answer(llama, prompt)
+    model = copy.deepcopy(llama)
+    model.network.generation_config.eos_token_id = said[4]
+    first = said.index(said[4])
+    for engine in (PackedEngine(model), PaddedEngine(model)):
+        (written,) = engine.write([prompt], [0, 1], lambda tokens: False, NEW, Draft())
+        assert written.tokens == said[:first] and written.complete
+        assert len(written.logits) == len(written.normaliser) == len(written.states) == first + 1
+
+
+def test_equal_prompts_and_prompts_within_prompts(llama):
+    long = sequences(1, seed=4)[0]
+    prompts = [long, long, long[:-5], long[:30]]
+    engine = PackedEngine(llama)
+    for prompt, written in zip(prompts, engine.write(prompts, [0], lambda t: False, 8, Draft()), strict=True):
+        assert written.tokens == naive_answer(llama, prompt, 8)[0]
+
+
+def test_tokens_are_counted_and_never_asked_twice(llama):
+    prompts = sequences(12, prefix=300, seed=5)
+    prefix = shared_beginning(prompts)
+    tails = [[7, 8, 9, 10], [7, 8, 11], [12, 13]]
+    engine = PackedEngine(llama, row=200)
+    groups = [[prompt + tail for tail in tails] for prompt in prompts]
+    for at in (0, 4, 8):  # as a trace does, part by part
+        engine.read(groups[at : at + 4], [0])
+    documents = sum(len(prompt) - prefix for prompt in prompts)
+    # 4 + 1 + 2 tokens of questions: [7, 8] stands in two of them and is asked once.
+    most = prefix + documents + len(prompts) * 7
+    assert engine.tokens <= most + 3 * 8, "the prefix or a document was computed more than once"
+    assert engine.tokens >= documents
+
+
+def test_a_new_prefix_replaces_the_old_one(llama):
+    engine = PackedEngine(llama, row=100)
+    for seed in (6, 7, 6):
+        prompts = sequences(4, prefix=120, seed=seed)
+        for prompt, (logits, _) in zip(prompts, engine.read([[p] for p in prompts], range(20)), strict=True):
+            assert np.abs(logits[0] - naive_logits(llama, prompt)[:20]).max() < 1e-4
+
+
+def test_a_document_with_nan_is_lost_alone(llama):
+    broken = copy.deepcopy(llama)
+
+    def spoil(module, inputs, output):
+        return output.masked_fill((inputs[0] == 3)[..., None], float("nan"))
+
+    broken.network.get_input_embeddings().register_forward_hook(spoil)
+    prompts = sequences(5, seed=8)
+    prompts[2] = prompts[2] + [3, 9]
+    engine = PackedEngine(broken)
+    outcomes = engine.read([[prompt] for prompt in prompts], range(20))
+    assert [isinstance(outcome, BadLogits) for outcome in outcomes] == [False, False, True, False, False]
+    assert np.abs(outcomes[3][0] - naive_logits(llama, prompts[3])[:20]).max() < 1e-4
+    written = engine.write(prompts, [0], lambda tokens: len(tokens) == 1, 3, Draft())
+    assert [isinstance(outcome, BadLogits) for outcome in written] == [False, False, True, False, False]
+
+
+def test_trie_merges_what_is_shared(llama):
+    trie = Trie(PackedEngine(llama))
+    assert trie.add([1, 2, 3]) == [0, 1, 2]
+    assert trie.add([1, 2, 4]) == [0, 1, 3]
+    assert trie.add([3], parent=1) == [2]
+    assert trie.depths == [0, 1, 2, 2]
+
+
+def test_drafts_follow_the_most_frequent_answer():
+    draft = Draft([[1, 2, 3], [1, 2, 4, 5], [1, 2, 4, 6], [9]])
+    assert draft.propose([], 10) == [1, 2, 4, 5]
+    assert draft.propose([1, 2, 3], 10) == []
+    assert draft.propose([1], 2) == [2, 4]
+
+
+def test_only_plain_attention_is_packed():
+    assert models.has_plain_attention(Qwen2Config())
+    assert not models.has_plain_attention(Qwen2Config(use_sliding_window=True, max_window_layers=0))
+    assert not models.has_plain_attention(MistralConfig(sliding_window=16))
+    assert models.has_plain_attention(MistralConfig(sliding_window=None))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "sliding"])
+def test_other_families_by_the_same_code(family, llama):
+    torch.manual_seed(1)
+    sizes = dict(
+        vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, eos_token_id=None, bos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    if family == "qwen2":
+        network = Qwen2ForCausalLM(Qwen2Config(**sizes))
+    else:
+        network = MistralForCausalLM(MistralConfig(sliding_window=8, **sizes))
+    network.eval()
+    for parameter in network.parameters():
+        parameter.data *= 3 if parameter.ndim > 1 else 1
+    packed = models.has_plain_attention(network.config)
+    assert packed == (family == "qwen2")
+    model = models.Model(family, network, llama.tokenizer, "test", packed)
+    engine = (PackedEngine if packed else PaddedEngine)(model)
+    prompts = sequences(5, seed=9)
+    for prompt, (logits, _) in zip(prompts, engine.read([[p] for p in prompts], range(20)), strict=True):
+        assert np.abs(logits[0] - naive_logits(model, prompt)[:20]).max() < 1e-4
+    for prompt, written in zip(prompts, engine.write(prompts, [0], lambda t: False, 8, Draft()), strict=True):
+        assert written.tokens == naive_answer(model, prompt, 8)[0]

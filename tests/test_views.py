@@ -1,0 +1,217 @@
+"""Traces end to end on a tiny model: the right numbers at the right steps, and nothing lost when a run is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mlutils.traces import SCHEMA, Trace, TraceError, Writer, write_json
+from mlutils.tracing import prompts, views, vocabulary
+from mlutils.tracing.answers import parse
+from mlutils.tracing.demonstrations import draw
+
+
+def prompting(corpus, form="json", **options):
+    return views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes", form=form), **options)
+
+
+@pytest.fixture(scope="module")
+def trace(llama, corpus, tmp_path_factory):
+    return views.write_trace(tmp_path_factory.mktemp("trace"), llama, prompting(corpus), note="a test")[0]
+
+
+@pytest.fixture()
+def scripted(llama, corpus, monkeypatch):
+    """A list view whose model says what the test wants, one forced token after the other."""
+
+    def script(text, form="json", complete=True):
+        asked = prompting(corpus, form)
+        view = views.ListView(llama, asked)
+        ids = vocabulary.encode(llama.tokenizer, text)
+        prompt = vocabulary.encode_prompts(llama.tokenizer, [asked.list_prompt(0)])[0]
+        with torch.inference_mode():
+            out = llama.network(torch.tensor([prompt + ids]), output_hidden_states=True)
+        logits = out.logits[0, len(prompt) - 1 :].double().numpy()
+        normaliser = np.logaddexp.reduce(logits, axis=1)
+        states = out.hidden_states[-1][0, len(prompt) - 1 :]
+        written = views.Written(ids, logits[:-1, view.select], normaliser[:-1], states[:-1], complete)
+        return view, ids, logits, normaliser, view._read("d0", written)
+
+    return script
+
+
+@pytest.mark.parametrize("form, text", [
+    ("json", '\n{"label": ["joy", "anger"]}'), ("comma", " joy, anger\n"), ("the", " the joy and the anger."),
+])  # fmt: skip
+def test_label_steps_hold_the_logits_before_each_label(scripted, llama, corpus, form, text):
+    view, ids, logits, normaliser, (answer, steps, first) = scripted(text, form)
+    assert answer["said"] == ["joy", "anger"] and answer["status"] == "ok" and answer["tokens"] == len(ids)
+    assert [step["label"] for step in steps] == ["joy", "anger"]
+    texts = [llama.tokenizer.decode(ids[:i]) for i in range(len(ids) + 1)]
+    for step in steps:
+        # By hand: the last position at which the label has not begun.
+        at = max(i for i, written in enumerate(texts) if len(written.rstrip()) <= text.index(step["label"]) and
+                 len(written) <= text.index(step["label"]))  # fmt: skip
+        for label, held, tokens in zip([*corpus.labels, "none"], step["logits"], view.forms, strict=True):
+            assert held == pytest.approx(logits[at, tokens].max()), label
+        share = np.exp(logits[at] - normaliser[at])
+        assert step["mass"] == pytest.approx(share[sorted({t for group in view.forms for t in group})].sum())
+    assert first == max(i for i, written in enumerate(texts) if len(written) <= text.index("joy"))
+
+
+def test_going_on_is_decided_after_the_label(scripted, llama):
+    text = " joy, anger\n"
+    view, ids, logits, normaliser, (_, steps, _) = scripted(text, "comma")
+    starts = vocabulary.offsets(llama.tokenizer, ids)
+    at = starts.index(text.index("joy") + 3)
+    share = np.exp(logits[at] - normaliser[at])
+    strings = [llama.tokenizer.decode([i]) for i in range(len(share))]
+    comma = sum(p for p, s in zip(share, strings, strict=True) if s.startswith(","))
+    ends = [s.startswith("\n") or i == llama.tokenizer.eos_token_id for i, s in enumerate(strings)]
+    stop = share[ends].sum()
+    assert steps[0]["goes_on"] == pytest.approx(comma / (comma + stop))
+    assert steps[0]["stops"] == pytest.approx(stop)
+
+
+def test_repeated_labels_are_steps_and_flagged(scripted):
+    *_, (answer, steps, _) = scripted('\n{"label": ["joy", "joy"]}')
+    assert answer["status"] == "repeated label"
+    assert [step["repeated"] for step in steps] == [False, True]
+
+
+def test_a_trace_is_complete(trace, corpus):
+    assert list(trace.documents["id"]) == list(corpus.documents["id"])
+    assert (trace.gold == corpus.gold).all() and np.allclose(trace.votes, corpus.votes)
+    assert len(trace.answers) == len(corpus) and trace.answers["document"].is_unique
+    yes, no = trace.unary_logits()
+    assert yes.shape == (len(corpus), len(corpus.labels) + 1) and np.isfinite(yes - no).all()
+    assert trace.step_logits().shape[2] == len(corpus.labels) + 1
+    assert trace.states().shape == (len(corpus), 48)
+    assert trace.settings["note"] == "a test" and trace.settings["plan"]["shared"]
+    assert trace.complete().all()
+    for row in trace.answers.itertuples():
+        again = parse(row.text, corpus.labels, "json", complete=row.status != "cut off")
+        assert list(row.said) == list(again.labels)
+
+
+def test_unary_logits_are_those_of_plain_prompts(trace, llama, corpus):
+    yes, no = trace.unary_logits()
+    asked = prompting(corpus)
+    tokens = [vocabulary.encode(llama.tokenizer, f" {word}")[0] for word in prompts.UNARY_ANSWERS]
+    for row in (0, 17, 39):
+        for label, prompt in enumerate(asked.unary_prompts(row)):
+            ids = vocabulary.encode_prompts(llama.tokenizer, [prompt])
+            with torch.inference_mode():
+                plain = llama.network(torch.tensor(ids)).logits[0, -1, tokens].numpy()
+            assert np.abs(plain - [yes[row, label], no[row, label]]).max() < 1e-4
+
+
+def test_unary_asks_the_documents_and_the_questions_and_no_more(llama, corpus, tmp_path):
+    asked = prompting(corpus)
+    _, work = views.write_trace(tmp_path, llama, asked, views=["unary"])
+    count = lambda text: len(vocabulary.encode(llama.tokenizer, text))  # noqa: E731
+    own = []
+    for row in range(len(corpus)):
+        questions = asked.unary_prompts(row)
+        document = count(questions[0].rpartition("\nLabel:")[0])  # with the prefix; each question repeats it
+        own.append(sum(map(count, questions)) - (len(questions) - 1) * document)
+    shared = count(asked.unary_prompts(0)[0].rsplit("Question:", 1)[0])
+    # Each document's own part holds the prefix once more; it is paid once a run.
+    assert work["unary"]["tokens"] <= sum(own) - (len(corpus) - 1) * (shared - 2)
+
+
+def test_released_conventions_leave_a_space(llama, corpus):
+    view = views.UnaryView(llama, prompting(corpus, conventions="released"))
+    ours = views.UnaryView(llama, prompting(corpus))
+    assert view.prompting.unary_prompts(0)[0].endswith(": ")
+    assert view.select != ours.select
+
+
+def test_a_document_that_is_too_long_is_recorded_and_the_run_goes_on(llama, corpus, tmp_path):
+    texts = corpus.documents.copy()
+    texts.loc[5, "text"] = "fox " * 6000
+    long = replace(corpus, documents=texts)
+    trace, _ = views.write_trace(tmp_path, llama, views.Prompting(long, corpus, draw(corpus, 4), prompts.template("x")))
+    assert set(trace.failures["document"]) == {"d5"} and len(trace.failures) == 2
+    assert trace.failures["error"].str.contains("too long").all()
+    assert len(trace.answers) == 39 and not trace.complete()[5]
+    assert np.isnan(trace.states()[5]).all()
+
+
+def test_a_run_stops_when_too_many_fail(llama, corpus, tmp_path):
+    texts = corpus.documents.copy()
+    texts.loc[:6, "text"] = "fox " * 6000
+    long = replace(corpus, documents=texts)
+    asked = views.Prompting(long, corpus, draw(corpus, 4, exclude=list(texts["id"][:7])), prompts.template("x"))
+    with pytest.raises(TraceError, match="7 of 80 .* too long"):
+        views.write_trace(tmp_path, llama, asked)
+
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import conftest
+from mlutils.tracing import models, prompts, views
+from mlutils.tracing.demonstrations import draw
+corpus = conftest.corpus.__wrapped__()
+views.PART = 4
+llama = models.load(models.RANDOM, device="cpu", dtype="float32")
+asked = views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes"))
+print("ready", flush=True)
+views.write_trace({folder!r}, llama, asked)
+print("finished", flush=True)
+"""
+
+
+def test_killed_three_times_nothing_is_lost_or_twice(llama, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(views, "PART", 4)
+    whole, _ = views.write_trace(tmp_path / "whole", llama, prompting(corpus))
+    script = SLOW.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"))
+    rng = np.random.default_rng()  # another moment each time
+    kills = 0
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0.0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    assert kills, "no run was killed while it worked"
+    assert not (tmp_path / "killed" / "answers.parquet").exists() or kills < 3
+    resumed, _ = views.write_trace(tmp_path / "killed", llama, prompting(corpus))
+    for name in ("documents", "answers", "steps", "questions", "failures"):
+        a, b = whole.table(name), resumed.table(name)
+        plain = [column for column in a if column not in ("logits", "mass", "goes_on", "stops")]
+        pd.testing.assert_frame_equal(a[plain], b[plain])
+        if "logits" in a and len(a):
+            assert np.abs(np.array(a["logits"].tolist()) - np.array(b["logits"].tolist())).max() < 1e-5
+    assert np.allclose(whole.states(), resumed.states(), atol=1e-5, equal_nan=True)
+
+
+def test_other_settings_are_refused_in_the_same_folder(llama, corpus, tmp_path):
+    views.write_trace(tmp_path, llama, prompting(corpus), views=["unary"])
+    with pytest.raises(TraceError, match="new_tokens"):
+        views.write_trace(tmp_path, llama, prompting(corpus, new_tokens=18), views=["unary"])
+
+
+def test_missing_unfinished_and_old_traces_are_refused(tmp_path):
+    with pytest.raises(TraceError, match="holds no trace"):
+        Trace(tmp_path)
+    Writer(tmp_path, {"labels": ["joy"], "single_label": False})
+    with pytest.raises(TraceError, match="not finished"):
+        Trace(tmp_path)
+    write_json(tmp_path / "trace.json", {"schema": SCHEMA - 1})
+    with pytest.raises(TraceError, match="schema"):
+        Trace(tmp_path)
+
+
+def test_unknown_views_are_refused(llama, corpus, tmp_path):
+    with pytest.raises(ValueError, match="take some of list, unary"):
+        views.write_trace(tmp_path, llama, prompting(corpus), views=["lists"])
