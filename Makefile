@@ -15,8 +15,9 @@ paper: .venv/ready  ## runs a grid and builds the page that readers see
 
 test: lint smoke unit  ## everything that CI checks
 
-smoke: .venv/ready  ## every notebook, smallest sizes
+smoke: .venv/ready  ## every notebook, smallest sizes, from the beginning: traces do not follow changes of the code
 	@echo "==> running the grid smoke"
+	@rm -rf results/smoke
 	@$(SNAKE) --config grid=smoke
 
 unit: .venv/ready

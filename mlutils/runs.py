@@ -303,7 +303,10 @@ def _name(axes: Mapping, parameters: Mapping) -> str:
 
     With the hash, another seed or number of shots is another run beside the old one, and nothing is overwritten.
     """
-    words = [str(value) if isinstance(value, str) else f"{name}={value}" for name, value in axes.items()]
+    flat = {
+        k: v for name, value in axes.items() for k, v in (value if isinstance(value, dict) else {name: value}).items()
+    }
+    words = [value if isinstance(value, str) else f"{name}={value}" for name, value in flat.items()]
     words = [re.sub(r"[^\w.+=-]+", "_", word).strip("_.") for word in words]
     digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()[:6]
     return "-".join([*words, digest])

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
+from scipy.special import expit
 
 from mlutils.corpora import Corpus
 
@@ -68,13 +69,22 @@ class Writer:
         """Returns the numbers of the parts of a view that are there."""
         return {int(part.name.rpartition("-")[2]) for part in self.parts.glob(f"{view}-*")}
 
-    def add(self, view: str, number: int, tables: dict[str, list[dict]], states: np.ndarray | None = None) -> None:
-        """Adds a part: rows for some of the tables, and first-label states (documents of the part, H)."""
+    def add(
+        self,
+        view: str,
+        number: int,
+        tables: dict[str, list[dict]],
+        states: np.ndarray | None = None,
+        work: dict[str, float] | None = None,
+    ) -> None:
+        """Adds a part: rows for some of the tables, first-label states (documents of the part, H), and what it took."""
         temporary = Path(tempfile.mkdtemp(dir=self.parts, prefix=".writing-"))
         for name, rows in tables.items():
             pd.DataFrame(rows, columns=COLUMNS[name]).to_parquet(temporary / f"{name}.parquet")
         if states is not None:
             save_file({"states": states}, temporary / STATES)
+        if work is not None:
+            write_json(temporary / "work.json", {"view": view, **work})
         os.replace(temporary, self.parts / f"{view}-{number:06d}")
 
     def failures(self) -> pd.DataFrame:
@@ -89,6 +99,13 @@ class Writer:
             frames = [pd.read_parquet(file) for part in parts if (file := part / f"{name}.parquet").exists()]
             frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
             self._replace(f"{name}.parquet", pd.concat(frames, ignore_index=True).to_parquet)
+        work: dict[str, dict[str, float]] = {}
+        for part in parts:
+            if (file := part / "work.json").exists():
+                taken = json.loads(file.read_text())
+                total = work.setdefault(taken.pop("view"), dict.fromkeys(taken, 0))
+                total.update({name: round(total[name] + value, 2) for name, value in taken.items()})
+        write_json(self.folder / "work.json", work)
         states = [load_file(file)["states"] for part in parts if (file := part / STATES).exists()]
         if states:
             joined = np.concatenate(states)
@@ -123,6 +140,11 @@ class Trace:
     def table(self, name: str) -> pd.DataFrame:
         """Returns a table of the trace; see COLUMNS."""
         return pd.read_parquet(self.folder / f"{name}.parquet")
+
+    @property
+    def work(self) -> dict[str, dict[str, float]]:
+        """Returns the tokens, passes and seconds that each view took, over all the times it was continued."""
+        return json.loads((self.folder / "work.json").read_text())
 
     @cached_property
     def documents(self) -> pd.DataFrame:
@@ -202,6 +224,27 @@ class Trace:
         if len(asked):
             grid[rows, asked["first"].map(index).to_numpy()] = np.array(asked["logits"].tolist())
         return grid[..., 0], grid[..., 1]
+
+    def pairwise_wins(self, ordered: bool = False) -> np.ndarray:
+        """Returns P(i beats j), none last: (D, L+1, L+1), NaN on the diagonal and for pairs that were not asked.
+
+        A pair that was asked in both orders has the mean of both answers. `ordered` keeps them apart: [i, j] is then
+        P(i beats j) where i stood at a. Raises TraceError for logits that are not finite.
+        """
+        asked = self.questions[self.questions["kind"] == "pairwise"]
+        index = {label: i for i, label in enumerate([*self.labels, "none"])}
+        wins = np.full((len(self.documents), len(index), len(index)), np.nan)
+        if len(asked):
+            a, b = np.array(asked["logits"].tolist(), float).T
+            bad = asked["document"][~(np.isfinite(a) & np.isfinite(b))].unique()
+            if len(bad):
+                raise TraceError(f"the pairwise logits of {list(bad[:5])} are NaN or infinite: trace them again")
+            first, second = (asked[column].map(index).to_numpy() for column in ("first", "second"))
+            wins[self._rows(asked["document"]), first, second] = expit(a - b)
+        if ordered:
+            return wins
+        reverse = 1 - wins.transpose(0, 2, 1)
+        return np.where(np.isnan(wins), reverse, np.where(np.isnan(reverse), wins, (wins + reverse) / 2))
 
     def states(self) -> np.ndarray:
         """Returns the hidden states that predict the first label, float32 (D, H), NaN where there was none."""

@@ -94,6 +94,7 @@ def test_arbitrary_text_never_raises_and_never_invents_a_label(text, form, compl
         ("comma", " none\n", True, (), "none"),
         ("the", " the joy and the fear.", True, ("joy", "fear"), "ok"),
         ("the", " none.", True, (), "none"),
+        ("the", " the hat and the ball.", True, (), "unknown label"),
         ("the", " the joy and the fe", False, ("joy",), "cut off"),
         ("the", " joy and fear.", True, (), "not a list"),
         ("single", " joy\n\nQuestion", True, ("joy",), "ok"),

@@ -1,6 +1,7 @@
 """Plans of demonstrations: the shares that were asked for, reproducible, as data."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,46 @@ def test_half_of_the_questions_are_reasonable_and_all_are_true(corpus):
         assert gold[document][corpus.labels.index(label)] == good
 
 
+def test_pairs_set_a_label_of_the_document_against_one_that_it_has_not(corpus):
+    answers = []
+    for seed in range(4):
+        plan = draw(corpus, shots=8, strategy="random", seed=seed)
+        gold = dict(zip(corpus.documents["id"], corpus.gold, strict=True))
+        assert [document for document, *_ in plan.pairs[0]] == list(plan.ids[0])
+        for document, a, b, answer in plan.pairs[0]:
+            right, wrong = (a, b) if answer == "a" else (b, a)
+            has = {label for label, held in zip(corpus.labels, gold[document], strict=True) if held}
+            # None stands in where a document has no label, or all of them.
+            assert right in (has or {"none"})
+            assert wrong in (set(corpus.labels) - has or {"none"})
+        answers.append([answer for *_, answer in plan.pairs[0]])
+        assert sorted(answers[-1]) == ["a"] * 4 + ["b"] * 4
+    assert len({tuple(row) for row in answers}) > 1
+    json.dumps(plan.as_json())
+
+
+def test_pairs_came_later_and_change_nothing_else(corpus):
+    # As drawn before plans had pairs: a stored trace keeps its demonstrations.
+    plan = draw(corpus, shots=4, seed=7, shared=False, queries=3)
+    rng = np.random.default_rng(7)
+    counts = corpus.gold.sum(1)
+    rows = [
+        rng.permutation(np.concatenate([rng.choice(np.flatnonzero(group), 2, replace=False) for group in groups]))
+        for groups in [(counts >= 2, counts == 1)] * 3
+    ]
+    assert plan.ids == tuple(tuple(f"d{row}" for row in drawn) for drawn in rows)
+    assert len(plan.pairs) == 3 and all(len(pairs) == 4 for pairs in plan.pairs)
+
+
+def test_single_label_sets_never_show_none_in_a_pair(corpus):
+    gold = np.zeros_like(corpus.gold)
+    gold[range(40), np.arange(40) % 3] = True
+    gold[::5] = False  # without a majority
+    single = replace(corpus, gold=gold, single_label=True)
+    (pairs,) = draw(single, shots=30, strategy="random").pairs
+    assert 15 < len(pairs) < 30 and "none" not in {label for _, a, b, _ in pairs for label in (a, b)}
+
+
 def test_excluded_documents_are_never_shown(corpus):
     some = set(corpus.documents["id"][:20])
     for seed in range(5):
@@ -69,4 +110,4 @@ def test_impossible_plans_are_refused(corpus, arguments, word):
 
 def test_no_demonstrations(corpus):
     plan = draw(corpus, shots=0)
-    assert plan.ids == ((),) and np.size(plan.questions) == 0
+    assert plan.ids == plan.pairs == ((),) and np.size(plan.questions) == 0

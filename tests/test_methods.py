@@ -72,6 +72,50 @@ def test_unary_by_hand():
     assert single == pytest.approx(np.array([[1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))]]))
 
 
+def both_ways(upper):
+    """Returns wins with their complements and a NaN diagonal, from one document's triangle of P(i beats j)."""
+    upper = np.array(upper, dtype=float)
+    wins = np.triu(upper, 1) + np.tril(1 - upper.T, -1)
+    np.fill_diagonal(wins, NAN)
+    return wins[None]
+
+
+def test_pairwise_by_hand():
+    # One label against none: s = score_l - score_none solves sigmoid(s) - p + ridge s = 0 (two scores, s/2 each).
+    ((q,),) = readouts.pairwise(both_ways([[0, 0.8], [0, 0]]))
+    assert q - 0.8 + 0.01 * math.log(q / (1 - q)) == pytest.approx(0, abs=1e-9)
+    # Two labels that beat none alike, and each other never.
+    (first, second) = readouts.pairwise(both_ways([[0, 0.5, 0.9], [0, 0, 0.9], [0, 0, 0]]))[0]
+    assert first == pytest.approx(second) and 0.85 < first < 0.9
+    assert readouts.pairwise(both_ways(np.full((4, 4), 0.5))) == pytest.approx(0.5)
+    assert readouts.pairwise(both_ways(np.full((4, 4), 0.5)), outcomes=True) == pytest.approx(0.5)
+
+
+def test_pairwise_outcomes_forget_by_how_much():
+    close, far = both_ways([[0, 0.51, 0.6], [0, 0, 0.4], [0, 0, 0]]), both_ways([[0, 1, 1], [0, 0, 0], [0, 0, 0]])
+    assert readouts.pairwise(close, outcomes=True) == pytest.approx(readouts.pairwise(far))
+    assert abs(readouts.pairwise(close) - readouts.pairwise(far)).max() > 0.3
+
+
+def test_pairwise_single_is_a_softmax_of_the_scores():
+    wins = both_ways([[0, 0.9, 0.7], [0, 0, 0.2], [0, 0, 0]])
+    value = readouts.pairwise_single(wins)
+    assert value == pytest.approx(softmax(readouts.bradley_terry.fit(wins), axis=1))
+    assert value.sum() == pytest.approx(1) and list(value[0].argsort()) == [1, 2, 0]
+
+
+def test_pairs_that_were_not_asked():
+    wins = np.tile(both_ways([[0, 0.9, 0.7], [0, 0, 0.2], [0, 0, 0]]), (3, 1, 1))
+    wins[1, 0, 1] = wins[1, 1, 0] = NAN  # left out: both labels are still in a pair
+    assert np.isfinite(readouts.pairwise(wins)).all()
+    wins[2, 2] = wins[2, :, 2] = NAN
+    with pytest.raises(ValueError, match=r"none is in no pair in 1 of 3 documents \(first rows \[2\]\)"):
+        readouts.pairwise(wins)
+    wins[2] = NAN
+    with pytest.raises(ValueError, match=r"no pair was answered in 1 of 3 documents \(first rows \[2\]\)"):
+        readouts.pairwise_single(wins)
+
+
 def test_step_distributions_leave_missing_steps():
     logits = padded([[0.0, math.log(2), 0.0], [1.0, 1.0, 1.0]], [[0.0, 0.0, math.log(2)]], width=3)
     value = readouts.step_distributions(logits)
@@ -140,6 +184,10 @@ def test_shapes_that_do_not_fit():
             read()
 
 
+# P(joy beats fear), P(joy beats none), P(fear beats none) in each document.
+PAIRS = [[[0, joy, one], [0, 0, two], [0, 0, 0]] for joy, one, two in ((0.9, 0.8, 0.3), (0.2, 0.4, 0.6), (1, 1, 0))]
+
+
 class TinyTrace:
     """Stands in for mlutils.traces: three documents, two labels; the last document has no label step."""
 
@@ -160,6 +208,12 @@ class TinyTrace:
         yes = np.array([[1.0, 0.0, NAN], [0.5, 0.5, NAN], [0.0, 2.0, NAN]])  # none is not asked
         return yes, np.zeros((3, 3)) + np.array([0.0, 0.0, NAN])
 
+    def pairwise_wins(self):
+        return np.concatenate([both_ways(upper) for upper in PAIRS])
+
+    def complete(self):
+        return np.ones(3, dtype=bool)
+
 
 def test_from_trace():
     trace = TinyTrace()
@@ -169,6 +223,8 @@ def test_from_trace():
         "compare_to_none": [expit([1.0, -1.0]), expit([-5.0, -4.0]), [0.5, 0.5]],
         "hard_predictions": [[1, 1], [0, 0], [0, 0]],
         "unary_breakdown": expit([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]]),
+        "binary_breakdown": [readouts.pairwise(both_ways(upper))[0] for upper in PAIRS],
+        "binary_breakdown_outcomes": [readouts.pairwise(both_ways(np.round(upper)))[0] for upper in PAIRS],
         "max_over_generations": [[first[0], second[1]], alone[:2], [0.5, 0.5]],
         "path_marginal": [np.minimum(first + 0.9 * second, 1)[:2], alone[:2], [0.5, 0.5]],
     }
@@ -184,9 +240,12 @@ def test_from_trace_single_label():
         "compare_to_none": [softmax([2.0, 0.0]), softmax([-1.0, 0.0]), [0.5, 0.5]],
         "hard_predictions": [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]],
         "unary_breakdown": [softmax([1.0, 0.0]), [0.5, 0.5], softmax([0.0, 2.0])],
+        # None takes no part; of two labels the one that wins has sigmoid of the difference of their scores.
+        "binary_breakdown": [readouts.pairwise_single(both_ways([[0, p], [0, 0]]))[0] for p in (0.9, 0.2, 1)],
+        "binary_breakdown_outcomes": [readouts.pairwise_single(both_ways([[0, p], [0, 0]]))[0] for p in (1, 0, 1)],
     }
     for name, method in readouts.METHODS.items():
-        assert name == method.name and set(method.views) <= {"list", "unary"}
+        assert name == method.name and set(method.views) <= {"list", "unary", "pairwise"}
         if name in expected:
             value = readouts.from_trace(trace, name)
             assert value == pytest.approx(np.array(expected[name]), abs=2e-8)
@@ -194,6 +253,20 @@ def test_from_trace_single_label():
         else:
             with pytest.raises(ValueError, match="no form for single-label"):
                 readouts.from_trace(trace, name)
+
+
+@pytest.mark.parametrize("method", ["unary_breakdown", "binary_breakdown", "binary_breakdown_outcomes"])
+def test_documents_whose_failure_is_recorded_have_no_numbers(method):
+    whole, trace = readouts.from_trace(TinyTrace(), method), TinyTrace()
+    failed = np.array([False, True, False])
+    yes, no, wins = *TinyTrace().unary_logits(), TinyTrace().pairwise_wins()
+    yes[1] = no[1] = wins[1] = NAN
+    trace.unary_logits, trace.pairwise_wins = lambda: (yes, no), lambda: wins
+    with pytest.raises(ValueError, match=r"1 of 3 documents"):
+        readouts.from_trace(trace, method)
+    trace.complete = lambda: ~failed
+    value = readouts.from_trace(trace, method)
+    assert np.isnan(value[1]).all() and value[~failed] == pytest.approx(whole[~failed])
 
 
 def test_from_trace_without_any_step_and_with_an_unknown_method():

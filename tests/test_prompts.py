@@ -61,6 +61,20 @@ def test_unary():
     assert prompts.unary_prompt([], "Maybe", "anger", strip=False) == prompts.unary_prompt([], "Maybe", "anger") + " "
 
 
+def test_pairwise():
+    shown = [("Yes", "joy", "fear", "a"), ("No", "anger", "joy", "b")]
+    asked = prompts.pairwise_prompt(shown, "Maybe", "anger", "none")
+    assert asked == (
+        "Classify the following question into one of the two following labels. "
+        'Output either "a" or "b" depending on which label is better and nothing else.\n\n'
+        "Question: Yes\na. joy\nb. fear\nCorrect Label: a\n\n"
+        "Question: No\na. anger\nb. joy\nCorrect Label: b\n\n"
+        "Question: Maybe\na. anger\nb. none\nCorrect Label:"
+    )
+    assert prompts.pairwise_prompt(shown, "Maybe", "anger", "none", strip=False) == asked + " "
+    assert "{a}" in prompts.pairwise_prompt([], "{a} {text}", "joy", "fear")
+
+
 def test_texts_that_look_like_fields_stay_as_they_are():
     asked = prompts.list_prompt(prompts.template("goemotions"), LABELS, [("{answer} {labels}", ["joy"])], "{text}")
     assert asked.endswith('Input: {answer} {labels}\n{"label": ["joy"]}\nInput: {text}\n')

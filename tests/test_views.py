@@ -16,6 +16,7 @@ from mlutils.traces import SCHEMA, Trace, TraceError, Writer, write_json
 from mlutils.tracing import prompts, views, vocabulary
 from mlutils.tracing.answers import parse
 from mlutils.tracing.demonstrations import draw
+from mlutils.tracing.engine import Written
 
 
 def prompting(corpus, form="json", **options):
@@ -24,7 +25,7 @@ def prompting(corpus, form="json", **options):
 
 @pytest.fixture(scope="module")
 def trace(llama, corpus, tmp_path_factory):
-    return views.write_trace(tmp_path_factory.mktemp("trace"), llama, prompting(corpus), note="a test")[0]
+    return views.write_trace(tmp_path_factory.mktemp("trace"), llama, prompting(corpus), note="a test")
 
 
 @pytest.fixture()
@@ -41,7 +42,7 @@ def scripted(llama, corpus, monkeypatch):
         logits = out.logits[0, len(prompt) - 1 :].double().numpy()
         normaliser = np.logaddexp.reduce(logits, axis=1)
         states = out.hidden_states[-1][0, len(prompt) - 1 :]
-        written = views.Written(ids, logits[:-1, view.select], normaliser[:-1], states[:-1], complete)
+        written = Written(ids, logits[:-1, view.select], normaliser[:-1], states[:-1], complete)
         return view, ids, logits, normaliser, view._read("d0", written)
 
     return script
@@ -115,7 +116,7 @@ def test_unary_logits_are_those_of_plain_prompts(trace, llama, corpus):
 
 def test_unary_asks_the_documents_and_the_questions_and_no_more(llama, corpus, tmp_path):
     asked = prompting(corpus)
-    _, work = views.write_trace(tmp_path, llama, asked, views=["unary"])
+    work = views.write_trace(tmp_path, llama, asked, views=["unary"]).work
     count = lambda text: len(vocabulary.encode(llama.tokenizer, text))  # noqa: E731
     own = []
     for row in range(len(corpus)):
@@ -138,7 +139,7 @@ def test_a_document_that_is_too_long_is_recorded_and_the_run_goes_on(llama, corp
     texts = corpus.documents.copy()
     texts.loc[5, "text"] = "fox " * 6000
     long = replace(corpus, documents=texts)
-    trace, _ = views.write_trace(tmp_path, llama, views.Prompting(long, corpus, draw(corpus, 4), prompts.template("x")))
+    trace = views.write_trace(tmp_path, llama, views.Prompting(long, corpus, draw(corpus, 4), prompts.template("x")))
     assert set(trace.failures["document"]) == {"d5"} and len(trace.failures) == 2
     assert trace.failures["error"].str.contains("too long").all()
     assert len(trace.answers) == 39 and not trace.complete()[5]
@@ -172,7 +173,7 @@ print("finished", flush=True)
 
 def test_killed_three_times_nothing_is_lost_or_twice(llama, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(views, "PART", 4)
-    whole, _ = views.write_trace(tmp_path / "whole", llama, prompting(corpus))
+    whole = views.write_trace(tmp_path / "whole", llama, prompting(corpus))
     script = SLOW.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"))
     rng = np.random.default_rng()  # another moment each time
     kills = 0
@@ -185,7 +186,7 @@ def test_killed_three_times_nothing_is_lost_or_twice(llama, corpus, tmp_path, mo
         process.stdout.close()
     assert kills, "no run was killed while it worked"
     assert not (tmp_path / "killed" / "answers.parquet").exists() or kills < 3
-    resumed, _ = views.write_trace(tmp_path / "killed", llama, prompting(corpus))
+    resumed = views.write_trace(tmp_path / "killed", llama, prompting(corpus))
     for name in ("documents", "answers", "steps", "questions", "failures"):
         a, b = whole.table(name), resumed.table(name)
         plain = [column for column in a if column not in ("logits", "mass", "goes_on", "stops")]

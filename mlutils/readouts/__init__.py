@@ -2,6 +2,7 @@
 loaded.
 """
 
+from mlutils.readouts import bradley_terry
 from mlutils.readouts.methods import (
     METHODS,
     Method,
@@ -11,6 +12,8 @@ from mlutils.readouts.methods import (
     hard,
     hard_single,
     max_over_generations,
+    pairwise,
+    pairwise_single,
     path_marginal,
     step_distributions,
     unary,
@@ -20,12 +23,15 @@ from mlutils.readouts.methods import (
 __all__ = [
     "METHODS",
     "Method",
+    "bradley_terry",
     "compare_to_none",
     "first_step_softmax",
     "from_trace",
     "hard",
     "hard_single",
     "max_over_generations",
+    "pairwise",
+    "pairwise_single",
     "path_marginal",
     "step_distributions",
     "unary",

@@ -7,9 +7,13 @@ without a label step says nothing about its labels and gets 1/L for each (sectio
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import expit, softmax
+
+from mlutils.readouts import bradley_terry
+from mlutils.readouts.checks import refuse_rows
 
 
 def compare_to_none(label_logits, none_logits) -> np.ndarray:
@@ -79,7 +83,7 @@ def path_marginal(step_probabilities, goes_on) -> np.ndarray:
     if goes_on.shape != present.shape:
         raise ValueError(f"goes_on must have shape {present.shape}, one number a step; got {goes_on.shape}")
     going = np.where(present[:, 1:], goes_on[:, :-1], 0.0)
-    _refuse_rows(~((going >= 0) & (going <= 1)).all(axis=1), "goes_on is missing or outside [0, 1] before a later step")
+    refuse_rows(~((going >= 0) & (going <= 1)).all(axis=1), "goes_on is missing or outside [0, 1] before a later step")
     reached = np.ones(present.shape)
     reached[:, 1:] = np.cumprod(going, axis=1)
     total = (reached[..., None] * np.where(present[..., None], steps, 0.0))[..., :-1].sum(axis=1)
@@ -101,6 +105,25 @@ def unary_single(yes_logits, no_logits) -> np.ndarray:
     yes_logits, no_logits: (D, L). Returns (D, L), rows sum to one. Raises ValueError as `unary` does.
     """
     return softmax(_log_odds(yes_logits, no_logits), axis=1)
+
+
+def pairwise(wins, outcomes=False) -> np.ndarray:
+    """Returns sigmoid(score_l - score_none) of the Bradley-Terry scores: the pairwise (binary) breakdown.
+
+    wins: (D, L + 1, L + 1), wins[d, i, j] = P(i beats j), none last, NaN where a pair was not asked. `outcomes` rounds
+    them to 0 and 1 first; a tie stays one half. Pairs that are all one half give 0.5. Returns (D, L), rows need not sum
+    to one. Raises ValueError as `bradley_terry.fit` does, and where a label or none is in no pair.
+    """
+    scores = _scores(wins, outcomes)
+    return expit(scores[:, :-1] - scores[:, -1:])
+
+
+def pairwise_single(wins, outcomes=False) -> np.ndarray:
+    """Returns the softmax of the labels' Bradley-Terry scores, for single-label sets, where none takes no part.
+
+    wins: (D, L, L), else as `pairwise`. Returns (D, L), rows sum to one.
+    """
+    return softmax(_scores(wins, outcomes), axis=1)
 
 
 def step_distributions(step_logits) -> np.ndarray:
@@ -128,7 +151,8 @@ def from_trace(trace, method) -> np.ndarray:
     """Returns the label probabilities of a trace by a method of METHODS, in the form that the trace's labels
     need.
 
-    Returns (D, L), rows in the order of trace.documents, columns in that of trace.labels.
+    Returns (D, L), rows in the order of trace.documents, columns in that of trace.labels. Methods that ask questions
+    give NaN where the trace records that a document failed (`alignment.same_documents` leaves it out).
     Raises ValueError for an unknown method, or one that has no form for single-label sets.
     """
     if method not in METHODS:
@@ -167,11 +191,19 @@ def _path_marginal(trace):
 
 
 def _unary(trace):
-    return unary(*_label_columns(trace))
+    return _answered(trace, unary, *_label_columns(trace))
 
 
 def _unary_single(trace):
-    return unary_single(*_label_columns(trace))
+    return _answered(trace, unary_single, *_label_columns(trace))
+
+
+def _pairwise(trace, outcomes=False):
+    return _answered(trace, partial(pairwise, outcomes=outcomes), trace.pairwise_wins())
+
+
+def _pairwise_single(trace, outcomes=False):
+    return _answered(trace, partial(pairwise_single, outcomes=outcomes), trace.pairwise_wins()[:, :-1, :-1])
 
 
 # Names and titles as in the paper's tables (data/published/table2_table5_alignment.csv), so that rows can be
@@ -182,6 +214,14 @@ METHODS = {
         Method("compare_to_none", "Compare-to-none", ("list",), _compare_to_none, _first_step_softmax),
         Method("hard_predictions", "Hard predictions", ("list",), _hard, _hard_single),
         Method("unary_breakdown", "Unary breakdown", ("unary",), _unary, _unary_single),
+        Method("binary_breakdown", "Binary breakdown", ("pairwise",), _pairwise, _pairwise_single),
+        Method(
+            "binary_breakdown_outcomes",
+            "Binary breakdown (outcomes)",
+            ("pairwise",),
+            partial(_pairwise, outcomes=True),
+            partial(_pairwise_single, outcomes=True),
+        ),
         Method("max_over_generations", "Max-over-generations", ("list",), _max_over_generations, None),
         Method("path_marginal", "Path marginal", ("list",), _path_marginal, None),
     )
@@ -202,6 +242,22 @@ def _label_columns(trace):
     """
     labels = len(trace.labels)
     return tuple(np.asarray(logits)[:, :labels] for logits in trace.unary_logits())
+
+
+def _answered(trace, read, *arrays):
+    """Returns read(*arrays) (D, L), with NaN for documents whose failure the trace records: they had no question."""
+    kept = trace.complete()
+    predicted = np.full((len(kept), len(trace.labels)), np.nan)
+    predicted[kept] = read(*(array[kept] for array in arrays))
+    return predicted
+
+
+def _scores(wins, outcomes):
+    wins = np.asarray(wins, dtype=float)
+    scores = bradley_terry.fit(bradley_terry.round_wins(wins) if outcomes else wins)  # checks the shape, too
+    known = ~np.isnan(wins) & ~np.eye(wins.shape[1], dtype=bool)
+    refuse_rows(~(known | known.transpose(0, 2, 1)).any(axis=2).all(axis=1), "a label or none is in no pair")
+    return scores
 
 
 def _log_odds(yes_logits, no_logits):
@@ -226,7 +282,7 @@ def _finite(name, logits, dimensions):
     logits = np.asarray(logits, dtype=float)
     if logits.ndim != dimensions:
         raise ValueError(f"{name} must have {dimensions} dimensions; got shape {logits.shape}")
-    _refuse_rows(~np.isfinite(logits.reshape(len(logits), -1)).all(axis=1), f"{name} is NaN or infinite")
+    refuse_rows(~np.isfinite(logits.reshape(len(logits), -1)).all(axis=1), f"{name} is NaN or infinite")
     return logits
 
 
@@ -239,18 +295,12 @@ def _steps(steps, bounded=True):
         raise ValueError(f"steps must have shape (D, R, L + 1), none last; got {steps.shape}")
     present = ~np.isnan(steps).all(axis=2)
     broken = present & ~np.isfinite(steps).all(axis=2)
-    _refuse_rows(broken.any(axis=1), "a label step is NaN in part or infinite")
-    _refuse_rows((present[:, 1:] & ~present[:, :-1]).any(axis=1), "a label step comes after a missing one")
+    refuse_rows(broken.any(axis=1), "a label step is NaN in part or infinite")
+    refuse_rows((present[:, 1:] & ~present[:, :-1]).any(axis=1), "a label step comes after a missing one")
     if bounded:
         outside = present & ((steps < -1e-9) | (steps > 1 + 1e-9)).any(axis=2)
-        _refuse_rows(
+        refuse_rows(
             outside.any(axis=1),
             "a step probability is outside [0, 1]; pass logits through step_distributions",
         )
     return steps, present
-
-
-def _refuse_rows(bad, problem):
-    rows = np.flatnonzero(bad)
-    if rows.size:
-        raise ValueError(f"{problem} in {rows.size} of {len(bad)} documents (first rows {rows[:5].tolist()})")

@@ -26,6 +26,7 @@ __all__ += ["plain", "save", "use_style"]
 COLUMN, TEXT = 3.03, 6.30  # widths of an ACL page, inches
 PUBLISHED = {"8B": dict(marker="o", markersize=3.6), "70B": dict(marker="s", markersize=5.2)}  # hollow
 SCATTER_PUBLISHED = {"8B": 3.6, "70B": 6.0}  # there the marker says the method, the size says the model
+RANKS = 12  # labels that Fig. 4 shows at most: behind them lies nearly nothing
 BETTER = {"f1": "higher is better"}
 
 
@@ -119,7 +120,9 @@ def alignment_bars(table: pd.DataFrame, published: pd.DataFrame | None = None) -
         if i == len(corpora) - 1:
             axis.set_xlabel(_axis_title(metric))
         if j == 0:
-            axis.set_title(_panel_title(ours, corpus), loc="left", fontweight="bold")
+            axis.set_title(_panel_title(_rows(table, corpus=corpus), corpus), loc="left", fontweight="bold")
+        if ours.empty and (theirs is None or theirs.empty):
+            axis.text(0.5, 0.5, "no vote shares", transform=axis.transAxes, ha="center", va="center", color=GREY)
     for metric, axis in zip(metrics, axes[-1], strict=True):  # only now: a limit set earlier would stop autoscaling
         _log_axis(axis.xaxis) if metric == "nll" else axis.set_xlim(left=0)
     handles = [Line2D([], [], color=GREY, marker="o", linewidth=0.8, label="ours, with 95 % interval")]
@@ -133,7 +136,7 @@ def alignment_bars(table: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 
 def first_step(table: pd.DataFrame) -> Figure:
-    """Returns Fig. 4: label probabilities at the first step, sorted, a line a document, the median thick.
+    """Returns Fig. 4: label probabilities at the first step, sorted, a line a document, the median thick; the first 12.
 
     table: corpus, document, probability (one row a label), and model if there are several.
     """
@@ -149,6 +152,7 @@ def first_step(table: pd.DataFrame) -> Figure:
         lines = [np.sort(values)[::-1] for _, values in rows.groupby("document")["probability"]]
         if len({len(line) for line in lines}) > 1:
             raise ValueError(f"{corpus}: documents have different numbers of labels; a document needs a row a label")
+        lines = [line[:RANKS] for line in lines]
         ranks = np.arange(1, len(lines[0]) + 1)
         axis.plot(ranks, np.transpose(lines), color=BLUE, alpha=max(0.06, min(0.5, 12 / len(lines))), linewidth=0.5)
         axis.plot(ranks, np.median(lines, axis=0), color=BLACK, linewidth=1.4, marker="o", markersize=3)

@@ -148,6 +148,8 @@ def traces(records: Sequence[dict], root: Path) -> Section:
                 "two or more labels": int(summary["answers with two or more labels"]),
                 "different answers": int(summary["different answers"]),
                 "label mass": f"{summary['mean mass of the labels in the full softmax']:.3f}",
+                "tokens": f"{sum(view['tokens'] for view in record['work'].values()):,}",
+                "seconds": f"{sum(view['seconds'] for view in record['work'].values()):.0f}",
             }
         )
         if (record["folder"] / "first_step.png").exists():
@@ -158,7 +160,7 @@ def traces(records: Sequence[dict], root: Path) -> Section:
         "all label tokens in the full softmax at label steps. A model that gives few different answers says little "
         "about single documents, whatever is read out of it. The figures show the probabilities of all labels at the "
         "first step, sorted, one line a document (Fig. 4).",
-        (tables.html(pd.DataFrame(rows), "Greedy lists."), *shown),
+        (tables.html(pd.DataFrame(rows), "Greedy lists; tokens and seconds of all questions together."), *shown),
         "Demonstrations are drawn once and shared; the paper draws new ones for each document. Up to 40 new tokens; "
         "the paper allows 18.",
         reports(records, "10_trace", root),

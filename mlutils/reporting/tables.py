@@ -42,11 +42,14 @@ def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, c
     published: rows of `published.alignment()`. Ours that are unknown are an en dash, the paper's `N/A`.
     """
     metrics, groups = _alignment(table, published)
-    sizes = list(SIZES.values()) if published is not None else []
-    names = ["Model", "Method"] + [name for _ in metrics for name in ["ours", *sizes]]
+    names = ["Model", "Method"]
+    spans = ""
+    for metric in metrics:
+        sizes = _sizes(metric, published)
+        names += ["ours", *sizes]
+        spans += f'<th scope="colgroup" colspan="{1 + len(sizes)}">{escape(METRICS[metric])}</th>'
     header = [
-        '<td colspan="2"></td>'
-        + "".join(f'<th scope="colgroup" colspan="{1 + len(sizes)}">{escape(METRICS[name])}</th>' for name in metrics),
+        f'<td colspan="2"></td>{spans}',
         "".join(f'<th scope="col"{_NUMBER if j > 1 else ""}>{escape(name)}</th>' for j, name in enumerate(names)),
     ]
     bodies = []
@@ -66,10 +69,9 @@ def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, c
 def alignment_markdown(table: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """Returns `alignment_html`'s table as Markdown for the README, with the corpus as the first column."""
     metrics, groups = _alignment(table, published)
-    sizes = [f"paper, {size}" for size in SIZES.values()] if published is not None else []
     columns = ["Corpus", "Model", "Method"]
     for metric in metrics:
-        columns += [METRICS[metric], *sizes]
+        columns += [METRICS[metric], *(f"paper, {size}" for size in _sizes(metric, published))]
     rows = []
     for title, _, lines in groups:
         for model, method, cells in lines:
@@ -82,6 +84,11 @@ def alignment_markdown(table: pd.DataFrame, published: pd.DataFrame | None = Non
 
 
 _NUMBER = ' class="number"'
+
+
+def _sizes(metric, published):
+    """Returns the published models to show beside a metric: none where the paper does not print it."""
+    return list(SIZES.values()) if published is not None and metric in set(published["metric"]) else []
 
 
 def _alignment(table, published):
@@ -118,9 +125,10 @@ def _alignment(table, published):
                 cells = []
                 for metric in metrics:
                     cell = [_ours(ours.get((model, method, metric)))]
-                    if published is not None:
-                        found = [theirs.get((corpus, method, metric, name)) for name in SIZES]
-                        cell += [ABSENT if row is None else f"{row.value:.2f}" for row in found]
+                    found = [theirs.get((corpus, method, metric, name)) for name in SIZES]
+                    cell += [ABSENT if row is None else f"{row.value:.2f}" for row in found][
+                        : len(_sizes(metric, published))
+                    ]
                     cells.append(cell)
                 rows.append((model or MISSING, look(method).title, cells))
             if rows:

@@ -92,7 +92,7 @@ def parse(text: str, labels: Sequence[str], form: str, complete: bool = True) ->
             said.append(Said(label, start, end))
     real = [s.label for s in said if s.label != NONE]
     # A sentence is a comma list of one unknown element: without any known element it is no list.
-    listless = closed is None or (form != "json" and not said and closed)
+    listless = closed is None or (form in ("comma", "single") and not said and closed)
     if listless:
         return Answer((), "not a list")
     if not closed:

@@ -11,22 +11,24 @@ import numpy as np
 
 from mlutils import corpora
 from mlutils.corpora import Corpus
+from mlutils.tracing.answers import NONE
 
 STRATEGIES = ("multilabel", "random", "balanced")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Demonstrations for every query: ids in order, and a question about each for the unary prompt."""
+    """Demonstrations for every query: ids in order, and of each a unary question and a pair of labels."""
 
     seed: int
     strategy: str
     shared: bool
     ids: tuple[tuple[str, ...], ...]  # one tuple a query, or a single one where shared
     questions: tuple[tuple[tuple[str, str, bool], ...], ...]  # (id, label, reasonable), likewise
+    pairs: tuple[tuple[tuple[str, str, str, str], ...], ...]  # (id, label at a, label at b, "a" or "b"), likewise
 
     def of(self, query: int) -> int:
-        """Returns the row of `ids` and `questions` that a query is shown."""
+        """Returns the row of `ids`, `questions` and `pairs` that a query is shown."""
         return 0 if self.shared else query
 
     def as_json(self) -> dict:
@@ -80,6 +82,7 @@ def draw(
         shared,
         tuple(tuple(str(ids[row]) for row in drawn) for drawn in rows),
         tuple(_questions(rng, corpus, ids, drawn) for drawn in rows),
+        tuple(_pairs(rng, corpus, ids, drawn) for drawn in rows),
     )
 
 
@@ -121,3 +124,20 @@ def _questions(rng, corpus: Corpus, ids, rows) -> tuple[tuple[str, str, bool], .
         (str(ids[row]), str(rng.choice(labels[corpus.gold[row] == reasonable])), bool(reasonable))
         for row, reasonable in zip(rows, good, strict=True)
     )
+
+
+def _pairs(rng, corpus: Corpus, ids, rows) -> tuple[tuple[str, str, str, str], ...]:
+    """Returns for each demonstration a label that the document has against one that it has not, half of them at `a`.
+
+    In multi-label sets none stands in where a document has no label, or all; elsewhere such a document has no pair.
+    """
+    labels = np.array(corpus.labels)
+    at_a = rng.permutation(np.arange(len(rows)) % 2 == 0)
+    pairs = []
+    for row, first in zip(rows, at_a, strict=True):
+        has, lacks = labels[corpus.gold[row]], labels[~corpus.gold[row]]
+        if corpus.single_label and not (len(has) and len(lacks)):
+            continue
+        good, bad = (str(rng.choice(group)) if len(group) else NONE for group in (has, lacks))
+        pairs.append((str(ids[row]), *((good, bad, "a") if first else (bad, good, "b"))))
+    return tuple(pairs)

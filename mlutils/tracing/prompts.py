@@ -68,6 +68,13 @@ UNARY = (
 UNARY_QUESTION = "Question: {text}\nLabel: {label}\nIs the label reasonable:"
 UNARY_ANSWERS = ("reasonable", "unreasonable")
 
+PAIRWISE = (
+    "Classify the following question into one of the two following labels. "
+    'Output either "a" or "b" depending on which label is better and nothing else.\n\n'
+)
+PAIRWISE_QUESTION = "Question: {text}\na. {a}\nb. {b}\nCorrect Label:"
+PAIRWISE_ANSWERS = ("a", "b")
+
 
 def template(corpus: str, family: str = "P", form: str = "auto") -> Template:
     """Returns the wording for a corpus; an unknown corpus gets the general one, `form` replaces the answer format.
@@ -123,6 +130,21 @@ def unary_prompt(demonstrations: Sequence[tuple[str, str, bool]], text: str, lab
         for shown, asked, good in demonstrations
     ]
     return UNARY + "".join(shown) + _fill(UNARY_QUESTION, text=text, label=label) + ("" if strip else " ")
+
+
+def pairwise_prompt(
+    demonstrations: Sequence[tuple[str, str, str, str]], text: str, a: str, b: str, strip: bool = True
+) -> str:
+    """Returns the question which of two labels is better (pairwise breakdown).
+
+    `demonstrations` are text, label at a, label at b, and `a` or `b`. `strip=False` leaves the space before the
+    answer, as the released code does.
+    """
+    shown = [
+        _fill(PAIRWISE_QUESTION, text=shown, a=first, b=second) + f" {answer}\n\n"
+        for shown, first, second, answer in demonstrations
+    ]
+    return PAIRWISE + "".join(shown) + _fill(PAIRWISE_QUESTION, text=text, a=a, b=b) + ("" if strip else " ")
 
 
 def _fill(pattern: str, **values: str) -> str:

@@ -1,0 +1,124 @@
+"""The view `list`: greedy lists of labels, and what the model held at every label step (section 4)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlutils.tracing import vocabulary
+from mlutils.tracing.answers import is_finished, parse
+from mlutils.tracing.engine import Draft, Written
+from mlutils.tracing.engines import start_engine, too_long
+from mlutils.tracing.models import Model
+
+
+class ListView:
+    """Greedy lists with their label steps."""
+
+    name = "list"
+
+    def __init__(self, model: Model, prompting):
+        self.model, self.prompting, self.engine = model, prompting, start_engine(model)
+        self.form, self.labels = prompting.template.form, prompting.corpus.labels
+        tokenizer = model.tokenizer
+        self.forms = vocabulary.label_tokens(tokenizer, self.labels, self.form)
+        self.separators = vocabulary.separator_tokens(tokenizer, self.form) or {}
+        self.select = sorted({token for tokens in [*self.forms, *self.separators.values()] for token in tokens})
+        self.column = {token: i for i, token in enumerate(self.select)}
+
+    def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], np.ndarray]:
+        """Returns rows of answers, steps and failures for some documents, and their first-label states."""
+        ids = self.prompting.corpus.documents["id"]
+        sequences = vocabulary.encode_prompts(self.model.tokenizer, [self.prompting.list_prompt(r) for r in rows])
+        new = self.prompting.new_tokens
+        fits = {row: too_long(self.model, len(sequence) + new) for row, sequence in zip(rows, sequences, strict=True)}
+        asked = [(row, sequence) for row, sequence in zip(rows, sequences, strict=True) if fits[row] is None]
+        outcomes = dict(fits)
+        if asked:
+            written = self.engine.write([s for _, s in asked], self.select, self._finished, new, self._draft())
+            outcomes |= {row: said for (row, _), said in zip(asked, written, strict=True)}
+        tables = {"answers": [], "steps": [], "failures": []}
+        states = np.full((len(rows), self.model.network.config.hidden_size), np.nan, np.float32)
+        for place, row in enumerate(rows):
+            if isinstance(outcomes[row], Exception):
+                tables["failures"].append({"document": ids[row], "view": self.name, "error": str(outcomes[row])})
+                continue
+            answer, steps, first = self._read(ids[row], outcomes[row])
+            tables["answers"].append(answer)
+            tables["steps"] += steps
+            if first is not None:
+                states[place] = outcomes[row].states[first].numpy()
+        return tables, states
+
+    def _draft(self) -> Draft:
+        # Made anew for each part, so that a part does not depend on the parts before it.
+        breaks = ["\n", " ", ""]
+        return Draft(
+            [
+                vocabulary.encode(self.model.tokenizer, gap + answer + end)
+                for answer in self.prompting.drafts()
+                for gap in breaks
+                for end in ("\n" if self.form in ("comma", "single") else "",)
+            ]
+        )
+
+    def _finished(self, tokens: list[int]) -> bool:
+        return is_finished(self.model.tokenizer.decode(tokens, clean_up_tokenization_spaces=False), self.form)
+
+    def _read(self, document: str, written: Written) -> tuple[dict, list[dict], int | None]:
+        """Returns the answer's row, the rows of its label steps, and the token that starts the first label."""
+        tokenizer = self.model.tokenizer
+        text = tokenizer.decode(written.tokens, clean_up_tokenization_spaces=False)
+        answer = parse(text, self.labels, self.form, written.complete)
+        starts = vocabulary.offsets(tokenizer, written.tokens)
+        steps, before = [], set()
+        for number, said in enumerate(answer.said, start=1):
+            at = vocabulary.token_at(starts, said.start)
+            logits = written.logits[at]
+            share = np.exp(logits - written.normaliser[at])
+            goes_on, stops = self._what_follows(written, starts, said.end)
+            steps.append(
+                {
+                    "document": document,
+                    "variant": self.name,
+                    "step": number,
+                    "label": said.label,
+                    "repeated": said.label in before,
+                    "logits": [float(logits[self._columns(tokens)].max()) for tokens in self.forms],
+                    "mass": float(share[self._columns({t for tokens in self.forms for t in tokens})].sum()),
+                    "goes_on": goes_on / (goes_on + stops) if goes_on + stops > 0 else np.nan,
+                    "stops": stops,
+                }
+            )
+            before.add(said.label)
+        row = {
+            "document": document,
+            "variant": self.name,
+            "text": text,
+            "said": list(answer.labels),
+            "status": answer.status,
+            "tokens": len(written.tokens),
+        }
+        first = vocabulary.token_at(starts, answer.said[0].start) if answer.said else None
+        return row, steps, first
+
+    def _what_follows(self, written: Written, starts: list[int], end: int) -> tuple[float, float]:
+        """Returns the mass in the full softmax of going on and of stopping after a label (0, 0 if not decided)."""
+        if not self.separators or end not in starts:
+            return 0.0, 0.0
+        at = starts.index(end)
+        if at >= len(written.normaliser):
+            return 0.0, 0.0
+
+        def mass(group: str, position: int) -> float:
+            columns = self._columns(self.separators[group])
+            return float(np.exp(written.logits[position, columns] - written.normaliser[position]).sum())
+
+        goes_on, stops = mass("goes_on", at), mass("stops", at)
+        left_open = at < len(written.tokens) and written.tokens[at] in self.separators["open"]
+        if left_open and at + 1 < len(written.normaliser):  # a lone quotation mark: the next token decides
+            goes_on += mass("open", at) * mass("open_goes_on", at + 1)
+            stops += mass("open", at) * mass("open_stops", at + 1)
+        return goes_on, stops
+
+    def _columns(self, tokens) -> list[int]:
+        return [self.column[token] for token in sorted(tokens)]

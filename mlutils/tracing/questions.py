@@ -1,0 +1,120 @@
+"""The views `unary` and `pairwise`: questions about a document that one of two words answers (section 6).
+
+All questions about a document go to the engine as one group, so its text, and the beginnings that questions share, are
+computed once. Kept are the logits of both answers.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from mlutils.tracing import prompts, vocabulary
+from mlutils.tracing.answers import NONE
+from mlutils.tracing.engine import BadLogits
+from mlutils.tracing.engines import start_engine, too_long
+from mlutils.tracing.models import Model
+
+ORDERS = ("plan", "both", "released")
+MOST = 1000  # questions a document: they are one pass of the engine, which cannot be split
+
+
+def pair_up(names: Sequence[str], order: str, seed: int) -> list[tuple[str, str]]:
+    """Returns all pairs of names as (at a, at b).
+
+    `plan` draws one order a pair from the seed, such that each name stands at a in half of its pairs (one more where
+    their number is odd): a model that prefers a favours no label then. `both` asks each pair twice, `released` has the
+    earlier name at a.
+    """
+    pairs = list(combinations(names, 2))
+    if order == "both":
+        return pairs + [(b, a) for a, b in pairs]
+    if order == "released":
+        return pairs
+    # Names around a circle, in an order drawn from the seed: each stands at a against the half that follows it.
+    place = {name: i for i, name in enumerate(np.random.default_rng(seed).permutation(list(names)).tolist())}
+
+    def leads(a: str, b: str) -> bool:
+        ahead = (place[b] - place[a]) % len(names)
+        return 2 * ahead < len(names) or (2 * ahead == len(names) and place[a] < place[b])
+
+    return [(a, b) if leads(a, b) else (b, a) for a, b in pairs]
+
+
+class Questions:
+    """Asks each document the same questions, (first, second) each, and keeps the logits of the two answers."""
+
+    name: str
+    words: tuple[str, str]
+
+    def __init__(self, model: Model, prompting):
+        self.model, self.prompting, self.engine = model, prompting, start_engine(model)
+        self.asked = self.keys()
+        if len(self.asked) > MOST:
+            raise ValueError(
+                f"the view {self.name} would ask {len(self.asked)} questions a document, more than {MOST}: "
+                f"leave it out for {prompting.corpus.name}, which has {len(prompting.corpus.labels)} labels"
+            )
+        gap = " " if prompting.conventions == "ours" else ""
+        self.select = [vocabulary.encode(model.tokenizer, gap + word)[0] for word in self.words]
+        if len(set(self.select)) < 2:
+            raise ValueError(f"{model.name}'s tokenizer begins {self.words} alike: they cannot be told apart")
+
+    def keys(self) -> list[tuple[str, str | None]]:
+        """Returns what is asked about each document, as it stands in the trace."""
+        raise NotImplementedError
+
+    def prompts(self, row: int) -> list[str]:
+        """Returns the prompts about a document, in the order of `keys`."""
+        raise NotImplementedError
+
+    def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], None]:
+        """Returns rows of questions and failures for some documents."""
+        ids, size = self.prompting.corpus.documents["id"], len(self.asked)
+        sequences = vocabulary.encode_prompts(self.model.tokenizer, [p for row in rows for p in self.prompts(row)])
+        groups = [sequences[i : i + size] for i in range(0, len(sequences), size)]
+        failed = [too_long(self.model, max(map(len, group))) for group in groups]
+        fitting = [group for group, failure in zip(groups, failed, strict=True) if failure is None]
+        answers = iter(self.engine.read(fitting, self.select) if fitting else [])
+        tables = {"questions": [], "failures": []}
+        for row, failure in zip(rows, failed, strict=True):
+            outcome = failure or next(answers)
+            if isinstance(outcome, (ValueError, BadLogits)):
+                tables["failures"].append({"document": ids[row], "view": self.name, "error": str(outcome)})
+                continue
+            for (first, second), logits, normaliser in zip(self.asked, *outcome, strict=True):
+                tables["questions"].append(
+                    {
+                        "document": ids[row],
+                        "kind": self.name,
+                        "first": first,
+                        "second": second,
+                        "logits": logits.tolist(),
+                        "mass": float(np.exp(logits - normaliser).sum()),
+                    }
+                )
+        return tables, None
+
+
+class UnaryView(Questions):
+    """One question a label (unary breakdown)."""
+
+    name, words = "unary", prompts.UNARY_ANSWERS
+
+    def keys(self):
+        return [(label, None) for label in [*self.prompting.corpus.labels, NONE]]
+
+    def prompts(self, row):
+        return self.prompting.unary_prompts(row)
+
+
+class PairwiseView(Questions):
+    """One question a pair of labels (pairwise, or binary, breakdown)."""
+
+    name, words = "pairwise", prompts.PAIRWISE_ANSWERS
+
+    def keys(self):
+        return self.prompting.pairs
+
+    def prompts(self, row):
+        return self.prompting.pairwise_prompts(row)
