@@ -12,7 +12,7 @@ from mlutils import paths, runs
 GRID = config.get("grid", "laptop")
 POINTS = runs.read_grid(paths.GRIDS / f"{GRID}.yaml")
 ROOT = f"results/{GRID}"
-MODEL = "(05|06|10)_[^/]+"  # notebooks that load a language model
+MODEL = "(05|06|07|10)_[^/]+"  # notebooks that load a language model
 CODE = sorted(str(p.relative_to(paths.ROOT)) for p in (paths.ROOT / "mlutils").rglob("*.py"))
 PAGES = sorted(str(p.relative_to(paths.ROOT)) for p in paths.TEMPLATES.rglob("*") if p.is_file())
 

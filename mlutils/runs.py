@@ -306,10 +306,16 @@ def _name(axes: Mapping, parameters: Mapping) -> str:
     flat = {
         k: v for name, value in axes.items() for k, v in (value if isinstance(value, dict) else {name: value}).items()
     }
+    flat = {name: "+".join(map(str, value)) if isinstance(value, list) else value for name, value in flat.items()}
     words = [value if isinstance(value, str) else f"{name}={value}" for name, value in flat.items()]
     words = [re.sub(r"[^\w.+=-]+", "_", word).strip("_.") for word in words]
     digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()[:6]
     return "-".join([*words, digest])
+
+
+def has_trace(folder: Path | str) -> bool:
+    """Returns whether a run's folder holds a trace."""
+    return (Path(folder) / "trace.json").exists()
 
 
 def collect(folders: Iterable[Path | str]) -> list[dict]:

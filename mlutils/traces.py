@@ -26,6 +26,7 @@ COLUMNS = {
     "answers": ["document", "variant", "text", "said", "status", "tokens"],
     "steps": ["document", "variant", "step", "label", "repeated", "logits", "mass", "goes_on", "stops"],
     "questions": ["document", "kind", "first", "second", "logits", "mass"],
+    "nodes": ["document", "prefix", "logits", "mass", "goes_on", "stops"],
     "failures": ["document", "view", "error"],
 }
 STATES = "hidden.safetensors"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlutils.readouts import alignment
@@ -49,20 +50,20 @@ def test_the_noise_floor_is_below_constants(corpus):
     assert floor["nll"].mean() < constant["nll"].mean() and floor["l1"].mean() < constant["l1"].mean()
 
 
-class Traced:
-    def __init__(self, corpus, failed=()):
-        self.corpus, self.documents, self.labels = corpus, corpus.documents, corpus.labels
-        self.failed = failed
+def test_the_way_goes_from_the_constant_to_the_floor(corpus):
+    scores = {("", "constant_0.1"): alignment.score(np.full(corpus.votes.shape, 0.1), corpus)}
+    scores["m", "half"] = {k: v / 2 for k, v in scores["", "constant_0.1"].items()}
+    scores["", "noise_floor"] = {k: 0 * v for k, v in scores["", "constant_0.1"].items()}
+    way = alignment.share_of_way(alignment.tabulate(scores, corpus), "constant_0.1").set_index("method")
+    assert way.loc["constant_0.1", "nll"] == 0 and way.loc["noise_floor", "l1"] == 1
+    assert way.loc["half", "nll"] == pytest.approx(0.5)
 
-    def complete(self):
-        return ~self.documents["id"].isin(self.failed).to_numpy()
 
-
-def test_all_rows_stand_on_the_same_documents(corpus):
-    votes = corpus.votes.copy()
-    votes[3] = np.nan
-    some = replace(corpus, votes=votes)
-    kept = alignment.same_documents({"a": Traced(some, ["d1"]), "b": Traced(some, ["d2"])})
-    assert set(np.flatnonzero(~kept)) == {1, 2, 3}
-    with pytest.raises(ValueError, match="other documents"):
-        alignment.same_documents({"a": Traced(corpus), "b": Traced(corpus.take(np.arange(5)))})
+def test_ahead_of_published_needs_the_whole_interval(corpus):
+    scores = {("m", "a"): alignment.score(np.full(corpus.votes.shape, 0.5), corpus)}
+    mean = scores["m", "a"]["l1"].mean()
+    theirs = pd.DataFrame({"metric": "l1", "method": ["x", "y"], "model": "8B", "value": [mean + 1, mean + 5]})
+    (row,) = alignment.against_published(scores, theirs).itertuples()
+    assert row.ahead and row.difference == pytest.approx(-1) and row.published == pytest.approx(mean + 1)
+    close = theirs.assign(value=mean + 1e-6)
+    assert not alignment.against_published(scores, close)["ahead"].any()

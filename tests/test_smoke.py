@@ -68,4 +68,5 @@ def test_traces_read_back():
     for key in POINTS:
         if key.startswith("10_trace"):
             trace = Trace(ROOT / key)
-            assert len(trace.documents) == 6 and trace.complete().all()
+            assert len(trace.documents) == POINTS[key].parameters["limit"] and trace.complete().all()
+            assert set(trace.work) == set(trace.settings["views"])

@@ -1,6 +1,6 @@
 """Alignment with annotators: scores of many methods on the same documents, as one tidy table (Tables 2 and 5)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -79,14 +79,31 @@ def differences(scores: Scores, metric: str, reference: tuple[str, str]) -> pd.D
     return pd.DataFrame(rows, columns=["model", "method", "difference", "low", "high", "p"])
 
 
-def same_documents(traces: Mapping[str, object], need_votes: bool = True) -> np.ndarray:
-    """Returns which documents all traces hold without a failure (and with votes), bool (D,).
+def share_of_way(table: pd.DataFrame, constant: str) -> pd.DataFrame:
+    """Returns how far each row is from a constant (0) to the noise floor (1): model, method, nll, l1.
 
-    Raises ValueError where the traces are of different documents or labels.
+    table: of `tabulate`; a row beyond the floor in L1 is over 1 (the median of votes beats the true share there).
     """
-    first = next(iter(traces.values()))
-    for name, trace in traces.items():
-        if list(trace.documents["id"]) != list(first.documents["id"]) or trace.labels != first.labels:
-            raise ValueError(f"trace {name} is of other documents or labels than the first: give traces of one sample")
-    kept = np.logical_and.reduce([trace.complete() for trace in traces.values()])
-    return kept & first.corpus.has_votes if need_votes else kept
+    means = table.pivot_table(index=["model", "method"], columns="metric", values="mean", sort=False)
+    start, end = means.loc[("", constant)], means.loc[("", "noise_floor")]
+    return ((start - means) / (start - end))[["nll", "l1"]].reset_index()
+
+
+def against_published(scores: Scores, published: pd.DataFrame) -> pd.DataFrame:
+    """Returns our rows minus the best published value of each metric, with intervals over our documents.
+
+    published: rows of one corpus (columns method, model, metric, value). `ahead` says that the whole interval is.
+    """
+    rows = []
+    for (model, method), by_metric in scores.items():
+        for metric, values in by_metric.items():
+            theirs = published[published["metric"] == metric]
+            if method == "noise_floor" or theirs.empty:
+                continue
+            lower = LOWER_IS_BETTER[metric]
+            best = theirs.loc[theirs["value"].idxmin() if lower else theirs["value"].idxmax()]
+            mean, low, high = metrics.bootstrap(values - best["value"])
+            ahead = high < 0 if lower else low > 0
+            rows.append([model, method, metric, mean, low, high, ahead, best["value"], best["method"], best["model"]])
+    columns = ["model", "method", "metric", "difference", "low", "high", "ahead", "published", "their method"]
+    return pd.DataFrame(rows, columns=[*columns, "their model"])

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from scipy.special import expit, softmax
 
-from mlutils.readouts import bradley_terry
+from mlutils.readouts import bradley_terry, marginals
 from mlutils.readouts.checks import refuse_rows
 
 
@@ -164,6 +164,16 @@ def from_trace(trace, method) -> np.ndarray:
     return read(trace)
 
 
+def readable(trace) -> list[str]:
+    """Returns the methods of METHODS that a trace has the views for, and a form for its kind of labels."""
+    return [
+        name
+        for name, method in METHODS.items()
+        if set(method.views) <= set(trace.settings["views"])
+        and (method.single_label if trace.single_label else method.multi_label) is not None
+    ]
+
+
 def _compare_to_none(trace):
     logits, present = _first_step(trace)
     return _uniform_where(~present, compare_to_none(logits[:, :-1], logits[:, -1]))
@@ -188,6 +198,10 @@ def _max_over_generations(trace):
 
 def _path_marginal(trace):
     return path_marginal(step_distributions(trace.step_logits()), trace.goes_on())
+
+
+def _set_marginal(trace):
+    return marginals.middle(marginals.from_trace(trace))
 
 
 def _unary(trace):
@@ -224,6 +238,7 @@ METHODS = {
         ),
         Method("max_over_generations", "Max-over-generations", ("list",), _max_over_generations, None),
         Method("path_marginal", "Path marginal", ("list",), _path_marginal, None),
+        Method("set_marginal", "Exact set marginals", ("sets",), _set_marginal, None),
     )
 }
 

@@ -39,6 +39,8 @@ METHOD_LOOK = {
     "linear_probing": Look("Linear probing", "supervised", BLUE, "<", "--", "//"),
     "bert_demux": Look("BERT (Demux)", "supervised", GREEN, ">", "-", ".."),
     "encoder_soft": Look("Encoder, soft targets", "supervised", SKY, "p", "-.", "++"),
+    "encoder_blend": Look("Encoder and TF-IDF, blended", "supervised", GREEN, "8", "--", "||"),
+    "frozen_encoder": Look("Frozen encoder", "supervised", ORANGE, "p", ":", "oo"),
     "stacking": Look("Stacking", "supervised", BROWN, "*", ":", "oo"),
     "sft_outputs": Look("SFT outputs", "supervised", RED, "P", "-.", "xx"),
     "sft_max_over_generations": Look("SFT max-over-generations", "supervised", PINK, "H", "--", "--"),

@@ -85,12 +85,12 @@ def alignment(table: pd.DataFrame, pictures_shown: Sequence[Picture], records: S
     """Returns Tables 2 and 5 with their figures."""
     parts = [
         tables.alignment_html(
-            table[table["corpus"] == corpus],
+            rows,
             _published(corpus),
-            f"{published.corpus_title(corpus)}: mean [95 % interval over documents]; bold: best zero-shot method, "
-            "where a paired test tells it from the second.",
+            f"{published.corpus_title(corpus)} ({documents}): mean [95 % interval over documents]; bold: best "
+            "zero-shot method, where a paired test tells it from the second.",
         )
-        for corpus in table["corpus"].unique()
+        for (corpus, documents), rows in table.groupby(["corpus", "documents"], sort=False)
     ]
     return Section(
         "Tables 2 and 5: which readout matches the annotators",
@@ -106,10 +106,58 @@ def alignment(table: pd.DataFrame, pictures_shown: Sequence[Picture], records: S
     )
 
 
+def progress(records: Sequence[dict], root: Path) -> Section:
+    """Returns how far methods are from a constant to the noise floor, and which are ahead of all published rows."""
+    way = gather(records, "way").fillna({"model": ""})
+    way = way[~way["method"].isin(["noise_floor", "zeros"])]
+    way["Corpus"] = [f"{published.corpus_title(r.corpus)} ({r.documents})" for r in way.itertuples()]
+    way["Method"] = [look(row.method).title + (f", {row.model}" if row.model else "") for row in way.itertuples()]
+    blocks = []
+    for metric in ("nll", "l1"):
+        wide = way.pivot_table(index="Method", columns="Corpus", values=metric, sort=False)
+        wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False).index].reset_index()
+        caption = (
+            f"{published.METRICS[metric]}: 0 is a constant, 1 the noise floor; below 0 is worse than the constant."
+        )
+        blocks.append(tables.html(wide, caption, {name: "{:.2f}" for name in wide.columns[1:]}))
+    ahead = gather(records, "against_published")
+    if len(ahead):
+        ahead = ahead.fillna({"model": ""})
+        keys = ["corpus", "documents", "model", "method"]
+        best = ahead.pivot_table(index=keys, columns="metric", values="difference", sort=False)
+        sure = ahead.pivot_table(index=keys, columns="metric", values="ahead", aggfunc="all", sort=False)
+        leading = (best[["nll", "l1"]] < 0).all(axis=1) | (best["nll"] < 0) & (best["f1"] > 0)
+        rows = []
+        for key, row in best[leading].iterrows():
+            corpus, documents, model, method = key
+            cells = {
+                "Corpus": f"{published.corpus_title(corpus)} ({documents})",
+                "Method": look(method).title,
+                "Model": model,
+            }
+            for metric in ("nll", "l1", "f1"):
+                mark = " (sure)" if sure.loc[key, metric] else ""
+                cells[published.METRICS[metric]] = f"{row[metric]:+.2f}{mark}"
+            rows.append(cells)
+        if rows:
+            caption = "Our rows minus the best published value per metric (any row, 8B or 70B); sure: the whole 95 % interval."
+            blocks.append(tables.html(pd.DataFrame(rows), caption))
+    return Section(
+        "How far on the way to a perfect predictor",
+        "The share of the way from a constant (0.1, or uniform for single labels) to the noise floor. Calibrated and "
+        "stacked rows are cross-fitted on the test documents (never on the one that they are applied to); encoders are "
+        "trained and tuned on other documents only.",
+        tuple(blocks),
+        "Published supervised rows probably stand on another, more natural set of documents than published zero-shot "
+        "rows; ours are shown for both where there are both.",
+        reports(records, "07_encoder", root),
+    )
+
+
 def headline(table: pd.DataFrame) -> str:
     """Returns a sentence a corpus: best zero-shot readout, base rate and noise floor in NLL (or F1)."""
     lines = []
-    for corpus, rows in table.groupby("corpus", sort=False):
+    for (corpus, _), rows in table.groupby(["corpus", "documents"], sort=False):
         metric = "nll" if (rows["metric"] == "nll").any() else "f1"
         values = rows[rows["metric"] == metric]
         zero_shot = values[[look(method).group == "zero-shot" for method in values["method"]]]
@@ -181,6 +229,8 @@ def build(records: Sequence[dict], grid: str, root: Path, publish: Path | None, 
     if len(table):
         sections.append(alignment(table, _alignment_pictures(table, grid, shown), records, root))
         written += _write_tables(table, shown)
+        if len(gather(records, "way")):
+            sections.append(progress(records, root))
     if len(gather(records, "datasets")):
         sections.insert(0, datasets(records, root))
     written.append(pages.render_page(sections, root / "paper.html", f"One Label at a Time: {grid}", LEAD, "index.html"))
@@ -199,7 +249,7 @@ def build(records: Sequence[dict], grid: str, root: Path, publish: Path | None, 
 
 
 def _alignment_pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Picture]:
-    drawn = table[table["metric"] != "corrected_squared_error"]
+    drawn = traced(table[table["metric"] != "corrected_squared_error"])
     shown = [
         pictures.save(
             figures.alignment_bars(drawn, _published(*table["corpus"].unique())),
@@ -221,6 +271,13 @@ def _alignment_pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Pi
             )
         )
     return shown
+
+
+def traced(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows about the documents that a model was traced on: one set of documents a corpus, for figures."""
+    zero_shot = table[[look(method).group == "zero-shot" for method in table["method"]]]
+    sets = set(zip(zero_shot["corpus"], zero_shot["documents"], strict=True))
+    return table[[pair in sets for pair in zip(table["corpus"], table["documents"], strict=True)]]
 
 
 def _published(*corpora: str) -> pd.DataFrame | None:

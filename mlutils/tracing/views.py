@@ -19,6 +19,7 @@ from mlutils.tracing.demonstrations import Plan
 from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
 from mlutils.tracing.questions import ORDERS, PairwiseView, UnaryView, pair_up
+from mlutils.tracing.sets import SetsView
 
 PART = 32  # documents a part: what a killed run loses at most
 FAILING = 0.05  # share of documents that may fail before a run stops
@@ -82,7 +83,7 @@ class Prompting:
         return self.corpus.documents["text"].iloc[row]
 
 
-VIEWS = {view.name: view for view in (ListView, UnaryView, PairwiseView)}
+VIEWS = {view.name: view for view in (ListView, UnaryView, PairwiseView, SetsView)}
 
 
 def write_trace(

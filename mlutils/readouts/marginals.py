@@ -1,0 +1,84 @@
+"""Exact set marginals out of a trace: P(label in the answer's set), P(set) and the expected number of labels, with
+certified bounds (section 7).
+
+The view `sets` stores what the model holds after each list that it was asked about (table `nodes`). The tree is put
+together here, so that repeats or the step distributions can be treated differently without a model.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from mlutils.expansion import Marginals, expand
+
+__all__ = ["Marginals", "expand", "from_trace", "middle", "tabulate_bounds", "tabulate_sets", "tabulate_sizes"]
+
+
+def from_nodes(nodes: pd.DataFrame, labels: Sequence[str], repeats="kept", longest=None, temperature=1.0) -> Marginals:
+    """Returns the marginals of one document from the rows of `nodes` about it.
+
+    Lists that were not asked about stay open, and widen the bounds. `temperature` divides the logits of the step
+    distributions. Raises ValueError for logits that are not finite or lists asked about without a decision to stop.
+    """
+    number = {label: i for i, label in enumerate(labels)}
+    answers = {}
+    for prefix, logits, goes_on in zip(nodes["prefix"], nodes["logits"], nodes["goes_on"], strict=True):
+        logits = np.asarray(logits, float)
+        if not np.isfinite(logits).all():
+            raise ValueError(f"the logits after {list(prefix)} are NaN or infinite: trace this document again")
+        answers[tuple(number[label] for label in prefix)] = softmax(logits / temperature), 1 - goes_on
+    return expand(
+        lambda wave: [answers.get(prefix) for prefix in wave],
+        len(labels),
+        tolerance=0,
+        most=1e9,  # all that is stored: only those have continuations
+        repeats=repeats,
+        longest=longest,
+    )
+
+
+def from_trace(trace, repeats="kept", temperature=1.0) -> list[Marginals]:
+    """Returns the marginals of each document of a trace, in order; a document without nodes has bounds 0 and 1."""
+    nodes = dict(list(trace.table("nodes").groupby("document", sort=False)))
+    none = trace.table("nodes").iloc[:0]
+    longest = 1 if trace.single_label else None
+    return [
+        from_nodes(nodes.get(document, none), trace.labels, repeats, longest, temperature)
+        for document in trace.documents["id"]
+    ]
+
+
+def middle(found: Sequence[Marginals]) -> np.ndarray:
+    """Returns the middles of the bounds as label probabilities, (D, L)."""
+    return np.array([marginals.middle for marginals in found])
+
+
+def tabulate_sets(found: Sequence[Marginals], documents: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+    """Returns one row a document and set found: document, labels (list), low, high (bounds of its probability)."""
+    rows = [
+        [document, [labels[i] for i in sorted(said)], *marginals.set_bounds(said)]
+        for document, marginals in zip(documents, found, strict=True)
+        for said in sorted(marginals.sets, key=marginals.sets.get, reverse=True)
+    ]
+    return pd.DataFrame(rows, columns=["document", "labels", "low", "high"])
+
+
+def tabulate_bounds(found: Sequence[Marginals], documents: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+    """Returns one row a document and label: document, label, low, high (bounds of its probability)."""
+    rows = [
+        [document, *row]
+        for document, marginals in zip(documents, found, strict=True)
+        for row in zip(labels, marginals.low, marginals.high, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["document", "label", "low", "high"])
+
+
+def tabulate_sizes(found: Sequence[Marginals], documents: Sequence[str]) -> pd.DataFrame:
+    """Returns one row a document: document, low, high (bounds of the expected number of labels), unresolved, asked."""
+    rows = [
+        [document, *marginals.size, marginals.unresolved, marginals.asked]
+        for document, marginals in zip(documents, found, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["document", "low", "high", "unresolved", "asked"])

@@ -1,0 +1,39 @@
+"""Label probabilities of supervised methods as files, so that they stand in the same tables as readouts of traces."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def write(folder: Path, name: str, ids: Sequence[str], labels: Sequence[str], predicted: dict[str, np.ndarray]) -> None:
+    """Writes the probabilities (D, L) of each method for one test set, by document id, into a run's folder."""
+    rows = [
+        {"document": document, "method": method, "labels": list(labels), "probabilities": list(map(float, row))}
+        for method, values in predicted.items()
+        for document, row in zip(ids, values, strict=True)
+    ]
+    temporary = Path(folder) / f".predictions-{name}.tmp"
+    pd.DataFrame(rows).to_parquet(temporary)
+    os.replace(temporary, Path(folder) / f"predictions-{name}.parquet")
+
+
+def read(folder: Path, name: str, ids: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the probabilities (D, L) of each method for a test set, in the order of `ids`; {} where there are none.
+
+    Raises ValueError where labels are others or a document is missing.
+    """
+    file = Path(folder) / f"predictions-{name}.parquet"
+    if not file.exists():
+        return {}
+    found = {}
+    for method, rows in pd.read_parquet(file).groupby("method", sort=False):
+        if list(rows["labels"].iloc[0]) != list(labels):
+            raise ValueError(f"{file}: {method} predicts {list(rows['labels'].iloc[0])}, wanted {list(labels)}")
+        by_document = rows.set_index("document")["probabilities"]
+        if missing := set(ids) - set(by_document.index):
+            raise ValueError(f"{file}: {method} lacks {len(missing)} documents, e.g. {min(missing)}: run it again")
+        found[method] = np.array([by_document[document] for document in ids])
+    return found

@@ -1,0 +1,161 @@
+"""The view `sets`: asks the model what follows each of its likely lists, for exact set marginals (section 7).
+
+It reads the readout's own model of a list. The format's opening is taken for granted. What comes next is the paper's
+step distribution: the softmax over the first tokens of the labels and none, so labels that begin with the same token
+share its logit. Whether the list goes on after a label is the mass of the separators' tokens, going on against
+stopping. The rest of the vocabulary is ignored; `mass` and `goes_on` + `stops` say how much that is. A list's tokens
+are those of the prompt and the canonical tokens of the answer's text, as the model writes it.
+
+Lists are asked for in waves, all documents of a part at once; which ones, `mlutils.expansion` decides.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import softmax
+
+from mlutils.expansion import Expansion, Prefix
+from mlutils.tracing import vocabulary
+from mlutils.tracing.answers import NONE, format_answer
+from mlutils.tracing.engine import BadLogits
+from mlutils.tracing.engines import start_engine, too_long
+from mlutils.tracing.models import Model
+
+TOLERANCE = 0.02  # width of the bounds that is good enough
+MOST = 60  # lists asked about a document
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The token sequences to read after a list: at its end, after each open token there, and before the next label."""
+
+    end: list[int] | None  # None where nothing is decided: the empty list, single labels
+    opened: list[list[int]]
+    following: list[int]
+
+    @property
+    def sequences(self) -> list[list[int]]:
+        return [self.following, *([] if self.end is None else [self.end]), *self.opened]
+
+
+class SetsView:
+    """What the model holds after its likely lists of labels."""
+
+    name = "sets"
+
+    def __init__(self, model: Model, prompting, tolerance: float = TOLERANCE, most: int = MOST, repeats="kept"):
+        self.model, self.prompting, self.engine = model, prompting, start_engine(model)
+        self.tolerance, self.most, self.repeats = tolerance, most, repeats
+        self.form, self.labels = prompting.template.form, prompting.corpus.labels
+        self.forms = vocabulary.label_tokens(model.tokenizer, self.labels, self.form)
+        self.separators = vocabulary.separator_tokens(model.tokenizer, self.form) or {}
+        self.select = sorted({token for tokens in [*self.forms, *self.separators.values()] for token in tokens})
+        self.column = {token: i for i, token in enumerate(self.select)}
+        self._ends: dict[Prefix, Ends] = {}
+        query = prompting.template.demonstration.partition("{answer}")[0]
+        # What a prompt loses at its end comes back as the beginning of the answer.
+        bare = query.rstrip(None if prompting.conventions == "released" else " ")
+        self.gap, self.anchor = query[len(bare) :], bare.rpartition("}")[2]
+
+    def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], None]:
+        """Returns rows of nodes and failures for some documents."""
+        ids = self.prompting.corpus.documents["id"]
+        sequences = vocabulary.encode_prompts(self.model.tokenizer, [self.prompting.list_prompt(r) for r in rows])
+        prompts = dict(zip(rows, sequences, strict=True))
+        longest = 1 if self.form == "single" else None
+        expansions = {
+            row: Expansion(len(self.labels), self.tolerance, self.most, self.repeats, longest) for row in rows
+        }
+        new = self.prompting.new_tokens
+        failed = {row: error for row in rows if (error := too_long(self.model, len(prompts[row]) + new))}
+        nodes = {row: [] for row in rows}
+        while waves := {r: wave for r, each in expansions.items() if r not in failed and (wave := each.wave())}:
+            groups = [
+                [prompts[row] + tail for prefix in wave for tail in self._ends_of(prefix).sequences]
+                for row, wave in waves.items()
+            ]
+            for (row, wave), outcome in zip(waves.items(), self.engine.read(groups, self.select), strict=True):
+                if isinstance(outcome, BadLogits):
+                    failed[row] = outcome
+                    continue
+                found = self._read(wave, *outcome)
+                nodes[row] += [{"document": ids[row], **node} for node in found]
+                expansions[row].take(wave, [(softmax(node["logits"]), 1 - node["goes_on"]) for node in found])
+        failures = [{"document": ids[r], "view": self.name, "error": str(failed[r])} for r in rows if r in failed]
+        return {"nodes": [node for r in rows if r not in failed for node in nodes[r]], "failures": failures}, None
+
+    def _read(self, wave: Sequence[Prefix], logits: np.ndarray, normaliser: np.ndarray) -> list[dict]:
+        """Returns the nodes of a document's wave, given what the model holds after all its sequences."""
+        nodes, at = [], 0
+        for prefix in wave:
+            ends = self._ends_of(prefix)
+            share = np.exp(logits[at : at + len(ends.sequences)] - normaliser[at : at + len(ends.sequences), None])
+            goes_on, stops = self._what_follows(share[1:]) if ends.end is not None else (np.nan, np.nan)
+            nodes.append(
+                {
+                    "prefix": [self.labels[label] for label in prefix],
+                    "logits": [float(logits[at, self._columns(tokens)].max()) for tokens in self.forms],
+                    "mass": float(share[0, self._columns({t for tokens in self.forms for t in tokens})].sum()),
+                    "goes_on": goes_on / (goes_on + stops),
+                    "stops": stops,
+                }
+            )
+            at += len(ends.sequences)
+        return nodes
+
+    def _what_follows(self, share: np.ndarray) -> tuple[float, float]:
+        """Returns the mass of going on and of stopping: at the list's end, and through tokens that leave it open."""
+
+        def mass(row: int, group: str) -> float:
+            return float(share[row, self._columns(self.separators[group])].sum())
+
+        goes_on, stops = mass(0, "goes_on"), mass(0, "stops")
+        for row, token in enumerate(self.separators["open"], start=1):
+            opened = float(share[0, self.column[token]])
+            goes_on += opened * mass(row, "open_goes_on")
+            stops += opened * mass(row, "open_stops")
+        return goes_on, stops
+
+    def _columns(self, tokens) -> list[int]:
+        return [self.column[token] for token in sorted(tokens)]
+
+    def _ends_of(self, prefix: Prefix) -> Ends:
+        if prefix not in self._ends:
+            self._ends[prefix] = self._find_ends(prefix)
+        return self._ends[prefix]
+
+    def _find_ends(self, prefix: Prefix) -> Ends:
+        """Returns where to read after a list, by most of the labels that may come next.
+
+        Raises ValueError where the tokenizer glues all labels to what is before them, or to what follows them.
+        """
+        said = [self.labels[label] for label in prefix]
+        length = len(self.gap) + len(format_answer(said, self.form).rpartition(said[-1])[0] + said[-1]) if said else 0
+        decided = bool(said and self.separators)
+        following, ends = Counter(), Counter()
+        for label in [*self.labels, *([] if said else [NONE])]:
+            text = self.gap + format_answer([*said, label] if label != NONE else [], self.form)
+            tokens = self._answer_tokens(text)
+            starts = vocabulary.offsets(self.model.tokenizer, tokens)
+            shift = starts[-1] - len(text)  # some tokenizers drop a leading space when they decode
+            at = text.rindex(label)
+            first = vocabulary.token_at(starts, at + shift)
+            if not text[max(starts[first] - shift, 0) : at].strip():
+                following[tuple(tokens[:first])] += 1
+            if decided and length + shift in starts:
+                ends[tuple(tokens[: starts.index(length + shift)])] += 1
+        if not following or (decided and not ends):
+            raise ValueError(f"{self.model.name}'s tokenizer has no boundary around the labels after {said}")
+        end = list(ends.most_common(1)[0][0]) if decided else None
+        opened = [[*end, token] for token in self.separators["open"]] if decided else []
+        return Ends(end, opened, list(following.most_common(1)[0][0]))
+
+    def _answer_tokens(self, text: str) -> list[int]:
+        """Returns the tokens of an answer's text as they stand behind a prompt's end."""
+        before = vocabulary.encode(self.model.tokenizer, f"x{self.anchor}")
+        whole = vocabulary.encode(self.model.tokenizer, f"x{self.anchor}{text}")
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        return vocabulary.encode(self.model.tokenizer, text)

@@ -1,0 +1,134 @@
+"""The training loop behind `encoder`: batches of similar length, rates by layer, checkpoints and resume."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mlutils.training.encoder_network import EncoderError, loss
+
+
+def layers(encoder):
+    """Returns the layers of an encoder built like BERT, first to last; raises EncoderError for any other."""
+    stack = getattr(encoder, "encoder", None) or getattr(encoder, "transformer", None)
+    found = getattr(stack, "layer", None)
+    if found is None or not hasattr(encoder, "embeddings"):
+        raise EncoderError(f"{type(encoder).__name__} is not built like BERT (embeddings, encoder.layer); take another")
+    return found
+
+
+def _groups(network, recipe):
+    """Returns AdamW's parameter groups: rates fall layer by layer; no decay for offsets and norms."""
+    stack = layers(network.encoder)
+    rates = {id(p): recipe.encoder_rate for p in network.encoder.parameters()}
+    parts = [network.encoder.embeddings, *stack]
+    for depth, part in enumerate(reversed(parts)):
+        rates |= {id(p): recipe.encoder_rate * recipe.layer_decay**depth for p in part.parameters()}
+    groups = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            decay = 0.01 if parameter.ndim > 1 else 0.0
+            groups.setdefault((rates.get(id(parameter), recipe.head_rate), decay), []).append(parameter)
+    return [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]
+
+
+def _batches(lengths, recipe, epoch):
+    """Returns an epoch's batches of rows: shuffled, of similar length, the same for the same seed."""
+    rng = np.random.default_rng([recipe.seed, epoch])
+    order = rng.permutation(len(lengths))
+    near = [chunk[np.argsort(lengths[chunk], kind="stable")] for chunk in _chunks(order, 32 * recipe.batch)]
+    batches = [each for chunk in near for each in _chunks(chunk, recipe.batch)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _chunks(array, size):
+    return [array[start : start + size] for start in range(0, len(array), size)]
+
+
+def fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, folder, every):
+    """Trains the network in place, from the folder's checkpoint if there is one; returns each step's loss."""
+    optimizer = torch.optim.AdamW(_groups(network, recipe))
+    plan = [batch for epoch in range(recipe.epochs) for batch in _batches(_lengths(sequences, rows), recipe, epoch)]
+    warm = max(1, round(recipe.warmup * len(plan)))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (len(plan) - step) / max(1, len(plan) - warm + 1))
+    )
+    arrays = [torch.as_tensor(each, dtype=torch.float32) for each in (targets, corpus.gold, weights)]
+    key = _fingerprint(recipe, corpus.documents["id"].iloc[rows], [each[rows] for each in arrays])
+    path = None if folder is None else Path(folder) / "checkpoint.pt"
+    losses = _resume(path, key, network, optimizer, scheduler) if path is not None and path.exists() else []
+    intra = recipe.intra if recipe.head == "demux" else 0.0
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.train()
+    bar = tqdm(range(len(losses), len(plan)), desc=f"train {recipe.encoder}", unit="step", leave=False, disable=None)
+    for step in bar:
+        picked = rows[plan[step]]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.half):
+            logits = network(inputs.collate([sequences[row] for row in picked]))
+        value = loss(logits, *(each[picked] for each in arrays), corpus.single_label, intra)
+        if not torch.isfinite(value):
+            raise EncoderError(f"the loss is {value.item()} at step {step}: lower encoder_rate or head_rate")
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        losses.append(value.item())
+        if path is not None and ((step + 1) % every == 0 or step + 1 == len(plan)):
+            _save(path, key, network, optimizer, scheduler, losses)
+    return losses
+
+
+def _lengths(sequences, rows):
+    return np.array([len(sequences[row]) for row in rows])
+
+
+def _fingerprint(recipe, ids, arrays):
+    """Returns a hash of all that decides the training: the recipe, the documents, targets and weights."""
+    known = hashlib.sha256(json.dumps([dataclasses.asdict(recipe), list(ids)]).encode())
+    for each in arrays:
+        known.update(each.numpy().tobytes())
+    return known.hexdigest()
+
+
+def _save(path, key, network, optimizer, scheduler, losses):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    state = {name: part.state_dict() for name, part in _parts(network, optimizer, scheduler)}
+    torch.save({"key": key, "losses": losses, "random": torch.get_rng_state(), **state}, draft)
+    os.replace(draft, path)
+
+
+def _resume(path, key, network, optimizer, scheduler):
+    try:
+        saved = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise EncoderError(f"{path} cannot be read as a checkpoint ({error}); remove it to start again") from error
+    if saved["key"] != key:
+        raise EncoderError(f"{path} is of another recipe or of other documents; remove it or take another folder")
+    for name, part in _parts(network, optimizer, scheduler):
+        part.load_state_dict(saved[name])
+    torch.set_rng_state(saved["random"])
+    return saved["losses"]
+
+
+def _parts(network, optimizer, scheduler):
+    return (("network", network), ("optimizer", optimizer), ("scheduler", scheduler))
+
+
+@torch.no_grad()
+def predict_logits(network, sequences, inputs, batch, half=False):
+    """Returns logits (D, L) of token sequences, float64, in their order."""
+    network.eval()
+    order = np.argsort([len(each) for each in sequences], kind="stable")
+    found = []
+    for rows in _chunks(order, batch):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            found.append(network(inputs.collate([sequences[row] for row in rows])).double().numpy())
+    return np.concatenate(found)[np.argsort(order)]
