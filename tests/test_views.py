@@ -171,22 +171,30 @@ print("finished", flush=True)
 """
 
 
+def finished(parts):
+    """Returns the parts that are whole, with the time at which they were made."""
+    return {part.name: part.stat().st_mtime_ns for part in parts.glob("[!.]*")}
+
+
 def test_killed_three_times_nothing_is_lost_or_twice(llama, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(views, "PART", 4)
     whole = views.write_trace(tmp_path / "whole", llama, prompting(corpus))
     script = SLOW.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"))
-    rng = np.random.default_rng()  # another moment each time
-    kills = 0
-    for _ in range(3):
+    parts = tmp_path / "killed" / "parts"
+    kept: dict[str, int] = {}
+    for moment in sorted(np.random.default_rng().choice(np.arange(2, 20), 3, replace=False)):  # others each time
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.0, 0.25))
+        while process.poll() is None and len(finished(parts)) < moment:
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL, "the run was over before it was killed"
         process.stdout.close()
-    assert kills, "no run was killed while it worked"
-    assert not (tmp_path / "killed" / "answers.parquet").exists() or kills < 3
+        assert not (tmp_path / "killed" / "answers.parquet").exists()
+        assert kept.items() <= finished(parts).items(), "a part that was there was written again"
+        kept = finished(parts)
     resumed = views.write_trace(tmp_path / "killed", llama, prompting(corpus))
+    assert kept.items() <= finished(parts).items(), "a part that was there was written again"
     for name in ("documents", "answers", "steps", "questions", "failures"):
         a, b = whole.table(name), resumed.table(name)
         plain = [column for column in a if column not in ("logits", "mass", "goes_on", "stops")]

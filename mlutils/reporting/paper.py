@@ -140,7 +140,7 @@ def progress(records: Sequence[dict], root: Path) -> Section:
                 cells[published.METRICS[metric]] = f"{row[metric]:+.2f}{mark}"
             rows.append(cells)
         if rows:
-            caption = "Our rows minus the best published value per metric (any row, 8B or 70B); sure: the whole 95 % interval."
+            caption = "Ours minus the best published value (any row, 8B or 70B); sure: the whole 95 % interval."
             blocks.append(tables.html(pd.DataFrame(rows), caption))
     return Section(
         "How far on the way to a perfect predictor",

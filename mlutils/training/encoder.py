@@ -3,6 +3,7 @@ logistic regression (section 5 of the paper; targets are gold sets or annotators
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,7 +178,12 @@ def frozen(
 
 
 def embed(texts, encoder: str = "minilm", max_tokens: int = 128, batch: int = 64) -> np.ndarray:
-    """Returns the L2-normalised mean of each text's final states, (D, H)."""
+    """Returns the L2-normalised mean of each text's final states, (D, H); the last few answers are kept."""
+    return _embed(tuple(texts), encoder, max_tokens, batch)
+
+
+@functools.lru_cache(maxsize=4)  # several test sets share their train documents
+def _embed(texts, encoder, max_tokens, batch):
     inputs, network = _build(Recipe(encoder=encoder, max_tokens=max_tokens), ("any",), np.zeros(1))
     network.score = torch.nn.Identity()
     states = predict_logits(network, inputs.encode(texts), inputs, batch)
@@ -256,7 +262,8 @@ def _build(recipe, labels, offsets):
     if recipe.frozen_layers:
         for part in (encoder.embeddings, *stack[: recipe.frozen_layers]):
             part.requires_grad_(False)
-    return inputs, Network(encoder, inputs.spans, offsets, recipe.dropout)
+    network = Network(encoder, inputs.spans, offsets, recipe.dropout)
+    return inputs, network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _probabilities(logits, temperature, rates, constant, single_label):

@@ -59,6 +59,7 @@ def fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, fold
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (len(plan) - step) / max(1, len(plan) - warm + 1))
     )
+    device = next(network.parameters()).device
     arrays = [torch.as_tensor(each, dtype=torch.float32) for each in (targets, corpus.gold, weights)]
     key = _fingerprint(recipe, corpus.documents["id"].iloc[rows], [each[rows] for each in arrays])
     path = None if folder is None else Path(folder) / "checkpoint.pt"
@@ -69,9 +70,9 @@ def fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, fold
     bar = tqdm(range(len(losses), len(plan)), desc=f"train {recipe.encoder}", unit="step", leave=False, disable=None)
     for step in bar:
         picked = rows[plan[step]]
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.half):
-            logits = network(inputs.collate([sequences[row] for row in picked]))
-        value = loss(logits, *(each[picked] for each in arrays), corpus.single_label, intra)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.half):
+            logits = network(inputs.collate([sequences[row] for row in picked], device))
+        value = loss(logits.float(), *(each[picked].to(device) for each in arrays), corpus.single_label, intra)
         if not torch.isfinite(value):
             raise EncoderError(f"the loss is {value.item()} at step {step}: lower encoder_rate or head_rate")
         value.backward()
@@ -107,7 +108,7 @@ def _save(path, key, network, optimizer, scheduler, losses):
 
 def _resume(path, key, network, optimizer, scheduler):
     try:
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise EncoderError(f"{path} cannot be read as a checkpoint ({error}); remove it to start again") from error
     if saved["key"] != key:
@@ -126,9 +127,10 @@ def _parts(network, optimizer, scheduler):
 def predict_logits(network, sequences, inputs, batch, half=False):
     """Returns logits (D, L) of token sequences, float64, in their order."""
     network.eval()
+    device = next(network.parameters()).device
     order = np.argsort([len(each) for each in sequences], kind="stable")
     found = []
     for rows in _chunks(order, batch):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            found.append(network(inputs.collate([sequences[row] for row in rows])).double().numpy())
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            found.append(network(inputs.collate([sequences[row] for row in rows], device)).double().cpu().numpy())
     return np.concatenate(found)[np.argsort(order)]

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+BATCH = ("input_ids", "attention_mask", "token_type_ids")
+
 
 class EncoderError(ValueError):
     """An encoder, its vocabulary or its training documents cannot be used as asked."""
@@ -45,7 +47,7 @@ class Inputs:
         texts = self.tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=room)["input_ids"]
         return [self.prefix + ids + [self.tokenizer.sep_token_id] for ids in texts]
 
-    def collate(self, sequences) -> dict[str, torch.Tensor]:
+    def collate(self, sequences, device="cpu") -> dict[str, torch.Tensor]:
         """Returns a padded batch: input_ids, attention_mask, token_type_ids, each (B, T)."""
         longest = max(map(len, sequences))
         ids = torch.tensor([each + [self.pad] * (longest - len(each)) for each in sequences])
@@ -53,7 +55,7 @@ class Inputs:
         types = torch.zeros_like(ids)
         if self.first_segment:
             types[:, self.first_segment :] = 1
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return {name: each.to(device) for name, each in zip(BATCH, (ids, mask, types), strict=True)}
 
 
 class Network(nn.Module):
