@@ -1,7 +1,7 @@
 import math
-from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,7 +193,7 @@ class TinyTrace:
 
     labels = ("joy", "fear")
     single_label = False
-    documents = SimpleNamespace(id=["a", "b", "c"])
+    documents = pd.DataFrame({"id": ["a", "b", "c"]})
 
     def step_logits(self, view="list"):
         return padded([[2.0, 0.0, 1.0], [0.0, 3.0, 0.0]], [[-1.0, 0.0, 4.0]], [], width=3)
@@ -211,6 +211,11 @@ class TinyTrace:
     def pairwise_wins(self):
         return np.concatenate([both_ways(upper) for upper in PAIRS])
 
+    def table(self, name):
+        assert name == "nodes"
+        rows = [("a", [], [2.0, 0.0, 1.0], NAN), ("a", ["joy"], [0.0, 3.0, 0.0], 0.9)]
+        return pd.DataFrame(rows, columns=["document", "prefix", "logits", "goes_on"])
+
     def complete(self):
         return np.ones(3, dtype=bool)
 
@@ -227,6 +232,12 @@ def test_from_trace():
         "binary_breakdown_outcomes": [readouts.pairwise(both_ways(np.round(upper)))[0] for upper in PAIRS],
         "max_over_generations": [[first[0], second[1]], alone[:2], [0.5, 0.5]],
         "path_marginal": [np.minimum(first + 0.9 * second, 1)[:2], alone[:2], [0.5, 0.5]],
+        # Lists that begin with fear are open, and so is joy, joy: half of their mass may still say the other label.
+        "set_marginal": [
+            [first[0] + first[1] / 2, first[1] + first[0] * 0.9 * (second[1] + second[0] / 2)],
+            [0.5, 0.5],
+            [0.5, 0.5],
+        ],
     }
     assert set(expected) == set(readouts.METHODS)
     for method, values in expected.items():
@@ -245,7 +256,7 @@ def test_from_trace_single_label():
         "binary_breakdown_outcomes": [readouts.pairwise_single(both_ways([[0, p], [0, 0]]))[0] for p in (1, 0, 1)],
     }
     for name, method in readouts.METHODS.items():
-        assert name == method.name and set(method.views) <= {"list", "unary", "pairwise"}
+        assert name == method.name and set(method.views) <= {"list", "unary", "pairwise", "sets"}
         if name in expected:
             value = readouts.from_trace(trace, name)
             assert value == pytest.approx(np.array(expected[name]), abs=2e-8)
