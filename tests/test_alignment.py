@@ -67,3 +67,34 @@ def test_ahead_of_published_needs_the_whole_interval(corpus):
     assert row.ahead and row.difference == pytest.approx(-1) and row.published == pytest.approx(mean + 1)
     close = theirs.assign(value=mean + 1e-6)
     assert not alignment.against_published(scores, close)["ahead"].any()
+
+
+class Traced:
+    """Stands in for a trace of a corpus, with the documents that it failed on."""
+
+    def __init__(self, corpus, failed=(), model="m"):
+        self.documents, self.labels, self.failed = corpus.documents, corpus.labels, failed
+        self.settings, self.folder = {"model": model}, f"folder of {model}"
+
+    def complete(self):
+        return ~self.documents["id"].isin(self.failed).to_numpy()
+
+
+def test_all_rows_stand_on_the_same_documents(corpus):
+    votes = corpus.votes.copy()
+    votes[3] = np.nan
+    some = replace(corpus, votes=votes)
+    kept = alignment.same_documents({"a": Traced(some, ["d1"]), "b": Traced(some, ["d2"])}, some)
+    assert set(np.flatnonzero(~kept)) == {1, 2, 3}
+    silent = replace(corpus, votes=np.full(votes.shape, np.nan), annotators=np.zeros(40, int))
+    assert alignment.same_documents({"a": Traced(silent)}, silent).all()
+    with pytest.raises(ValueError, match="other documents"):
+        alignment.same_documents({"b": Traced(corpus.take(np.arange(5)))}, corpus)
+
+
+def test_traces_that_a_table_cannot_tell_apart_are_refused(corpus):
+    assert set(alignment.by_model([Traced(corpus), Traced(corpus, model="n")], corpus.labels)) == {"m", "n"}
+    with pytest.raises(ValueError, match="both of m: give one of them"):
+        alignment.by_model([Traced(corpus), Traced(corpus)], corpus.labels)
+    with pytest.raises(ValueError, match="has labels"):
+        alignment.by_model([Traced(corpus)], ["joy"])

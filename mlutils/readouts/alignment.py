@@ -1,6 +1,6 @@
 """Alignment with annotators: scores of many methods on the same documents, as one tidy table (Tables 2 and 5)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,35 @@ def differences(scores: Scores, metric: str, reference: tuple[str, str]) -> pd.D
             difference = metrics.paired_difference(by_metric[metric], scores[reference][metric])
             rows.append([model, method, *difference])
     return pd.DataFrame(rows, columns=["model", "method", "difference", "low", "high", "p"])
+
+
+def by_model(traces: Sequence, labels: Sequence[str]) -> dict[str, object]:
+    """Returns traces by the name of their model.
+
+    Raises ValueError where two are of one model, which a table cannot tell apart, or labels are not these.
+    """
+    found: dict[str, object] = {}
+    for trace in traces:
+        name = trace.settings["model"]
+        if trace.labels != tuple(labels):
+            raise ValueError(f"trace {trace.folder} has labels {trace.labels}, wanted {tuple(labels)}")
+        if name in found:
+            raise ValueError(f"{found[name].folder} and {trace.folder} are both of {name}: give one of them")
+        found[name] = trace
+    return found
+
+
+def same_documents(traces: Mapping[str, object], corpus: Corpus) -> np.ndarray:
+    """Returns which documents all rows can stand on, bool (D,): no trace failed on them, and they have votes if any do.
+
+    Raises ValueError where a trace is of other documents.
+    """
+    kept = corpus.has_votes if corpus.has_votes.any() else np.ones(len(corpus), bool)
+    for name, trace in traces.items():
+        if list(trace.documents["id"]) != list(corpus.documents["id"]):
+            raise ValueError(f"trace {name} is of other documents than the corpus: give traces of one sample")
+        kept = kept & trace.complete()
+    return kept
 
 
 def share_of_way(table: pd.DataFrame, constant: str) -> pd.DataFrame:
