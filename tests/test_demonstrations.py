@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlutils import corpora
+from mlutils.tracing import demonstrations
 from mlutils.tracing.demonstrations import draw
 
 
@@ -111,3 +113,21 @@ def test_impossible_plans_are_refused(corpus, arguments, word):
 def test_no_demonstrations(corpus):
     plan = draw(corpus, shots=0)
     assert plan.ids == plan.pairs == ((),) and np.size(plan.questions) == 0
+
+
+def test_reserved_documents_are_drawn_like_the_tested_ones_and_never_shown():
+    tested = corpora.load("vignettes", "test", "uniform", 60)
+    learnt, aside = corpora.split_training(corpora.training_documents(tested))
+    assert not set(learnt.documents["id"]) & set(aside.documents["id"])
+    assert len(learnt) + len(aside) == 4000
+    drawn = corpora.reserve(tested, 60)
+    assert set(drawn.documents["id"]) <= set(aside.documents["id"]) and drawn.sample == "reserve"
+    assert set(np.minimum(drawn.gold.sum(1), 2)) == {0, 1, 2}
+    counts = np.bincount(np.minimum(drawn.gold.sum(1), 2))
+    assert counts[2] >= 10  # a tenth has several labels naturally; few of these are agreed on, so no full third
+    assert counts[:2].min() >= 20
+    shown = demonstrations.pool(tested)
+    assert not set(shown.documents["id"]) & set(aside.documents["id"])
+    assert demonstrations.draw(shown, exclude=drawn.documents["id"]) == demonstrations.draw(
+        shown, exclude=tested.documents["id"]
+    )

@@ -129,3 +129,15 @@ def test_bad_arguments():
         sampling.sample_corpus(voted_corpus(3), "some")
     with pytest.raises(ValueError, match="limit=-1"):
         sampling.sample_corpus(voted_corpus(3), "all", -1)
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=50), st.floats(0, 1))
+def test_a_document_is_set_aside_by_its_id_alone(names, share):
+    found = sampling.reserved(names, share)
+    assert (sampling.reserved(names[::-1], share)[::-1] == found).all()
+    assert (found <= sampling.reserved(names, 1.0)).all()  # shares are nested
+    assert not sampling.reserved(names, 0.0).any()
+
+
+def test_about_a_tenth_is_set_aside():
+    assert sampling.reserved([f"d{i}" for i in range(10_000)]).mean() == pytest.approx(0.1, abs=0.01)

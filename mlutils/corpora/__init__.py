@@ -9,7 +9,7 @@ from mlutils.corpora import boxes, hatexplain, sampling, tabular, vignettes
 from mlutils.corpora.agreement import describe
 from mlutils.corpora.corpus import Corpus, concatenate, parts
 
-__all__ = ["NAMES", "Corpus", "describe", "load", "training_documents"]
+__all__ = ["NAMES", "Corpus", "describe", "load", "reserve", "split_training", "training_documents"]
 
 
 def _load_vignettes(split: str = "dev", generator_seed: int = 0) -> Corpus:
@@ -84,6 +84,26 @@ def training_documents(corpus: Corpus, **options) -> Corpus:
     raise ValueError(
         f"{corpus.name}: all documents at hand are tested, none is left to train on; take a smaller sample"
     )
+
+
+def split_training(training: Corpus) -> tuple[Corpus, Corpus]:
+    """Returns the documents to train on and to draw demonstrations from, and those set aside (`sampling.reserved`).
+
+    What is fitted after training (calibrations, blends, stacks, decisions) is fitted on the second part, which no
+    encoder and no demonstration has seen.
+    """
+    aside = sampling.reserved(training.documents["id"])
+    return training.take(~aside), training.take(aside, "reserve")
+
+
+def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) -> Corpus:
+    """Returns training documents that are set aside, drawn like the tested ones: as even over strata, or as natural.
+
+    limit: at most so many; options: as given to `load`. Raises ValueError as `training_documents` does.
+    """
+    aside = split_training(training_documents(tested, **options))[1]
+    drawn = sampling.sample_corpus(aside, sampling.DRAWN_AS.get(tested.sample, tested.sample), limit, seed)
+    return drawn.take(np.arange(len(drawn)), "reserve")
 
 
 def _plain(text):

@@ -1,5 +1,7 @@
 """Which documents of a corpus are taken: rows as indices, decided by a seed."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,8 @@ from mlutils.corpora.corpus import Corpus
 SAMPLES = ("all", "uniform", "multilabel", "paper", "paper_multilabel")
 UNIFORM_SIZE = 200  # documents of "uniform" without a limit, as many as the paper's test sets have
 PAPER_SETS = {"paper": "main", "paper_multilabel": "multilabel"}
+DRAWN_AS = {"paper": "uniform", "paper_multilabel": "multilabel"}  # how the paper drew its documents
+RESERVED = 0.1  # share of training documents that nothing is trained on
 
 
 def sample_corpus(corpus: Corpus, sample: str, limit: int | None = None, seed: int = 0) -> Corpus:
@@ -88,3 +92,11 @@ def share_evenly(room: list[int], size: int) -> list[int]:
         fewest = min((quota, index) for index, quota in enumerate(quotas) if quota < room[index])[1]
         quotas[fewest] += 1
     return quotas
+
+
+def reserved(ids, share: float = RESERVED) -> np.ndarray:
+    """Returns which training documents are set aside, bool (D,): to calibrate, blend and stack on, never to train on.
+
+    A hash of the id decides, so encoders and traces agree on it without a file, whatever else is sampled.
+    """
+    return np.array([int(hashlib.sha256(str(each).encode()).hexdigest()[:8], 16) < share * 16**8 for each in ids], bool)

@@ -37,9 +37,13 @@ class Plan:
 
 
 def pool(corpus: Corpus, **options) -> Corpus:
-    """Returns the documents that may be shown as demonstrations for these; options are the corpus's own."""
-    # Boxes: the objects of a split are its labels, and no object is in two splits.
-    return corpora.load("boxes", "train") if corpus.name == "boxes" else corpora.training_documents(corpus, **options)
+    """Returns the documents that may be shown as demonstrations for these; options are the corpus's own.
+
+    Training documents that are set aside are not among them, so that they can be asked behind the same demonstrations.
+    """
+    if corpus.name == "boxes":  # the objects of a split are its labels, and no object is in two splits
+        return corpora.load("boxes", "train")
+    return corpora.split_training(corpora.training_documents(corpus, **options))[0]
 
 
 def draw(
