@@ -63,6 +63,18 @@ def fetch(name: str) -> Path:
     return folder if "members" in entry else folder / next(iter(files))
 
 
+def mirror_folder(name: str) -> Path:
+    """Returns a folder of files that only a mirror holds, where it lies: they are too many to copy.
+
+    Raises ValueError for an unknown name and SourceError where the mirror has no such folder.
+    """
+    entry = _entry(name)
+    place = paths.mirror() / entry["mirror"] if paths.mirror() else None
+    if place is None or not place.is_dir():
+        raise SourceError(_not_found(name, entry, "the folder has no public address"))
+    return place
+
+
 def used() -> dict[str, dict[str, str]]:
     """Returns what this process fetched so far: name -> file -> SHA-256, for a run's record."""
     return dict(sorted(_used.items()))

@@ -2,8 +2,6 @@ import os
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from mlutils import corpora, metrics
 from mlutils.training import baselines
@@ -65,38 +63,6 @@ def test_tfidf_gives_constant_labels_their_base_rate_and_skips_missing_votes():
     assert (predicted[:, 1] == 0).all() and (predicted[:, 2] == 1).all()
     assert predicted == pytest.approx(baselines.tfidf(train, votes, train[:5], strengths=(1.0,)))
     assert baselines.constant_labels(votes).tolist() == [False, True, True]
-
-
-def test_tfidf_weighs_answers_as_repeated_documents():
-    """Votes of 2/3 are the same as the document three times, with yes, yes and no."""
-    train, votes, _ = posts(60, 3)
-    features = weigh_words(train)
-    soft = baselines._predict_labels(features, votes, features, 3.0)[:, 0]
-    answers = np.concatenate([np.arange(3) < round(3 * share) for share in votes[:, 0]])
-    repeated = LogisticRegression(C=1.0, tol=1e-6, max_iter=500)
-    repeated.fit(features[np.repeat(np.arange(60), 3)], answers)
-    assert soft == pytest.approx(repeated.predict_proba(features)[:, 1], abs=2e-3)
-
-
-def weigh_words(texts):
-    return TfidfVectorizer().fit_transform(texts)
-
-
-def test_tfidf_chooses_the_strength_with_the_lowest_loss():
-    train, votes, _ = posts(300, 0)
-    features = weigh_words(train)
-    rows = np.random.default_rng(0).permutation(300)
-    losses = {}
-    for strength in (1e-4, 3.0):
-        losses[strength] = 0
-        for held_out in np.split(np.arange(300), 3):
-            fit = np.setdiff1d(np.arange(300), held_out)
-            predicted = baselines._predict_labels(
-                features[rows[fit]], votes[rows[fit]], features[rows[held_out]], strength
-            )
-            losses[strength] += metrics.nll(predicted, votes[rows[held_out]]).sum()
-    chosen = baselines._choose_strength(baselines._predict_labels, features, votes, False, (1e-4, 3.0), 3, 4_000, 0)
-    assert chosen == min(losses, key=losses.get) == 3.0
 
 
 def test_tfidf_single_label():

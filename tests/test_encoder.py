@@ -79,10 +79,7 @@ def test_loss_falls_and_labels_are_learnt(tiny, head):
     predicted = fitted.predict(test.documents["text"])
     assert ((predicted >= 0.5) == test.gold).mean() > 0.9
     assert fitted.constant_labels == ["disgust"] and (predicted[:, 2] == 0).all()
-    assert fitted.counts == {"trained": 216, "held_out": 24, "without_targets": 0}
-    assert fitted.held_out_scores["f1"] > 0.8
-    held = train.take(fitted.held_out_rows)
-    assert fitted.held_out_probabilities == pytest.approx(fitted.predict(held.documents["text"]), abs=1e-5)
+    assert fitted.counts == {"trained": 240, "without_targets": 0} and fitted.temperature == 1
 
 
 def test_single_label_rows_sum_to_one(tiny):
@@ -133,7 +130,9 @@ def test_tested_documents_are_refused_by_id_and_by_text(tiny):
     with pytest.raises(EncoderError, match="1 training documents are also tested, by text"):
         encoder.train(train, again, recipe(tiny))
     with pytest.raises(EncoderError, match="by text"):
-        encoder.frozen(train, again, str(tiny))
+        encoder.frozen(train, [again], str(tiny))
+    with pytest.raises(EncoderError, match="by id"):
+        encoder.train(train, test, recipe(tiny), held_out=train.take([3]))
     with pytest.raises(EncoderError, match="labels differ"):
         encoder.check_disjoint(train, [dataclasses.replace(test, labels=("joy", "fear", "anger"))])
 
@@ -144,7 +143,7 @@ def test_votes_are_the_targets(tiny, head):
     votes = np.random.default_rng(2).binomial(3, [0.8, 0.35, 0.1], (300, 3)) / 3
     shared = [f"the {WORDS[0]} a{i}" for i in range(300)]  # unknown words: all texts look the same
     train = dataclasses.replace(train, votes=votes, documents=train.documents.assign(text=shared))
-    chosen = recipe(tiny, head=head, epochs=3, intra=0.0, held_out=0.0)
+    chosen = recipe(tiny, head=head, epochs=3, intra=0.0)
     fitted = encoder.train(train, test, chosen)
     predicted = fitted.predict(["the today a0"])
     assert predicted[0] == pytest.approx(votes.mean(axis=0), abs=0.06)
@@ -157,7 +156,7 @@ def test_weights_decide_what_is_learnt(tiny):
     same = train.documents.assign(text=[f"the a{i}" for i in range(200)])
     train = dataclasses.replace(train, documents=same)
     weights = np.where(train.gold[:, 0], 3.0, 1.0)
-    fitted = encoder.train(train, test, recipe(tiny, held_out=0.0), weights=weights)
+    fitted = encoder.train(train, test, recipe(tiny), weights=weights)
     wanted = np.average(train.votes[:, 0], weights=weights)
     assert fitted.predict(["the a0"])[0, 0] == pytest.approx(wanted, abs=0.07) and wanted > 0.7
     with pytest.raises(EncoderError, match="weights"):
@@ -238,17 +237,29 @@ def test_temperature_recovers_a_known_one():
     assert encoder.fit_temperature(logits / 2, shares, single_label=True) == pytest.approx(0.5, rel=1e-3)
 
 
+def test_a_temperature_is_fitted_on_held_out_votes_and_not_for_aggregate_targets(tiny):
+    train, held, test = corpus(120, 0, "a"), corpus(200, 2, "c"), corpus(30, 1, "b")
+    unsure = dataclasses.replace(held, votes=np.where(held.votes > 0, 2 / 3, 1 / 3) * [1, 1, 0])
+    sure = encoder.train(train, test, recipe(tiny))
+    fitted = encoder.train(train, test, recipe(tiny), held_out=unsure)
+    assert fitted.temperature > 2
+    assert fitted.logits(["the happy"]) == pytest.approx(sure.logits(["the happy"]))
+    scores = [np.abs(each.predict(held.documents["text"]) - unsure.votes).mean() for each in (sure, fitted)]
+    assert scores[1] < scores[0] - 0.1
+    assert encoder.train(train, test, recipe(tiny, targets="aggregate"), held_out=unsure).temperature == 1
+
+
 def test_documents_without_targets_are_counted_or_all_there_is(tiny):
     train, test = corpus(40, 0, "a"), corpus(4, 1, "b")
     votes = train.votes.copy()
     votes[:10] = np.nan
     some = dataclasses.replace(train, votes=votes)
     fitted = encoder.train(some, test, recipe(tiny, epochs=1))
-    assert fitted.counts == {"trained": 27, "held_out": 3, "without_targets": 10}
+    assert fitted.counts == {"trained": 30, "without_targets": 10}
     none = dataclasses.replace(train, votes=np.full_like(votes, np.nan))
     with pytest.raises(EncoderError, match="0 of 40 documents have votes"):
         encoder.train(none, test, recipe(tiny))
-    assert encoder.train(none, test, recipe(tiny, epochs=1, targets="aggregate")).counts["trained"] == 36
+    assert encoder.train(none, test, recipe(tiny, epochs=1, targets="aggregate")).counts["trained"] == 40
 
 
 def test_bad_recipes_are_refused(tiny):
@@ -256,7 +267,7 @@ def test_bad_recipes_are_refused(tiny):
     for given, message in (
         ({"head": "cls"}, "head='cls'"),
         ({"targets": "gold"}, "targets='gold'"),
-        ({"held_out": 0.95}, "held_out=0.95"),
+        ({"epochs": 0}, "epochs=0"),
     ):
         with pytest.raises(EncoderError, match=message):
             recipe(tiny, **given)
@@ -284,8 +295,9 @@ def test_frozen_layers_stay_as_they_are(tiny):
 
 def test_frozen_encoder_with_logistic_regression(tiny):
     train, test = corpus(200, 0, "a"), corpus(40, 1, "b")
-    predicted = encoder.frozen(train, test, str(tiny), max_tokens=16)
+    predicted, few = encoder.frozen(train, [test, test.take([1, 0])], str(tiny), max_tokens=16)
     assert predicted.shape == (40, 3) and (predicted[:, 2] == 0).all()
+    assert few == pytest.approx(predicted[[1, 0]], abs=1e-4)
     assert ((predicted[:, :2] >= 0.5) == test.gold[:, :2]).mean() > 0.8
     states = encoder.embed(test.documents["text"], str(tiny), max_tokens=16)
     assert np.linalg.norm(states, axis=1) == pytest.approx(np.ones(40))

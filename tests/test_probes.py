@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from mlutils.training import probes
-from mlutils.training.probes import ProbeError, fit_logistic, probe
+from mlutils.training.logistic import fit_logistic
+from mlutils.training.probes import ProbeError, probe
 
 
 def states(documents, seed, dimensions=24):
@@ -47,19 +47,6 @@ def test_probe_keeps_a_quarter_of_the_dimensions(monkeypatch):
     assert seen == [6, 24]
 
 
-def test_soft_votes_are_learnt_and_missing_ones_left_out():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(3000, 4)) * 0.01
-    votes = rng.binomial(3, 0.3, (3000, 1)) / 3
-    predicted, _ = fit_logistic(features, votes, features[:5])
-    assert predicted == pytest.approx(votes.mean(), abs=0.02)  # majorities would give about 0.22
-    train, truth = states(100, 0)
-    soft = truth.astype(float)
-    holes = np.vstack([soft, np.full((1, 3), np.nan)])
-    whole, _ = probe(train, soft, train[:5])
-    assert probe(np.vstack([train, train[:1]]), holes, train[:5])[0] == pytest.approx(whole, abs=1e-6)
-
-
 def test_single_label_rows_sum_to_one():
     train, _ = states(300, 0)
     classes = np.stack([train[:, 0] > 0, train[:, 0] <= 0, np.zeros(300, bool)], axis=1)
@@ -67,29 +54,6 @@ def test_single_label_rows_sum_to_one():
     assert predicted.sum(axis=1) == pytest.approx(np.ones(50))
     assert skipped.tolist() == [False, False, True] and (predicted[:, 2] == 0).all()
     assert (predicted.argmax(axis=1) == classes[:50].argmax(axis=1)).mean() > 0.9
-
-
-def test_logistic_equals_scikit_learn_on_hard_targets():
-    train, truth = states(200, 0)
-    predicted, _ = fit_logistic(train, truth, train[:9], strengths=(0.5,))
-    plain = LogisticRegression(C=0.5, tol=1e-6).fit(train, truth[:, 0]).predict_proba(train[:9])[:, 1]
-    assert predicted[:, 0] == pytest.approx(plain, abs=1e-3)
-
-
-def test_weights_count_documents_several_times():
-    train, truth = states(60, 0)
-    times = np.where(truth[:, 0], 3, 1)
-    weighted, _ = fit_logistic(train, truth, train[:9], strengths=(1.0,), weights=times)
-    repeated, _ = fit_logistic(np.repeat(train, times, 0), np.repeat(truth, times, 0), train[:9], strengths=(1.0,))
-    assert weighted == pytest.approx(repeated, abs=1e-3)
-
-
-def test_strength_is_chosen_by_held_out_loss():
-    rng = np.random.default_rng(0)
-    noise, coin = rng.normal(size=(80, 60)), rng.random((80, 1)) < 0.5
-    chosen, _ = fit_logistic(noise, coin, noise)
-    weak, _ = fit_logistic(noise, coin, noise, strengths=(100.0,))
-    assert np.abs(chosen - 0.5).mean() < np.abs(weak - 0.5).mean() - 0.1  # nothing to learn: the strongest wins
 
 
 def test_all_labels_of_one_class():
@@ -109,3 +73,26 @@ def test_bad_arrays_are_refused():
         probe(np.where(train > 2, np.inf, train), truth, train)
     with pytest.raises(ProbeError, match="too few"):
         probe(train[:3], truth[:3], train)
+
+
+def test_documents_without_targets_are_left_out():
+    train, truth = states(100, 0)
+    soft = truth.astype(float)
+    holes = np.vstack([soft, np.full((1, 3), np.nan)])
+    whole, _ = probe(train, soft, train[:5])
+    assert probe(np.vstack([train, train[:1]]), holes, train[:5])[0] == pytest.approx(whole, abs=1e-6)
+
+
+def test_released_conventions_regularise_nothing_and_hold_a_fifth_back():
+    train, truth = states(100, 0)
+    released, skipped = probe(train, truth, train[:9], conventions="released")
+    assert skipped.tolist() == [False, False, True] and ((released >= 0.5) == truth[:9]).mean() > 0.9
+    halved, _ = probe(train * 0.5, truth, train[:9] * 0.5, conventions="released")  # deviations are divided out
+    assert halved == pytest.approx(released, abs=1e-3)
+    rng = np.random.default_rng(0)
+    noise, coin = rng.normal(size=(80, 60)), rng.random((80, 1)) < 0.5
+    sure = np.abs(probe(noise, coin, noise, conventions="released")[0] - 0.5) > 0.49
+    assert 0.75 < sure.mean() < 0.99  # those fitted on are known by heart, the fifth that was held back is not
+    assert not (np.abs(probe(noise, coin, noise)[0] - 0.5) > 0.49).any()
+    with pytest.raises(ProbeError, match="take ours or released"):
+        probe(train, truth, test, conventions="theirs")

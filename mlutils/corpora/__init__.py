@@ -2,14 +2,16 @@
 
 import inspect
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from mlutils.corpora import boxes, hatexplain, sampling, tabular, vignettes
+from mlutils.corpora import boxes, hatexplain, msp_podcast, sampling, tabular, vignettes
 from mlutils.corpora.agreement import describe
 from mlutils.corpora.corpus import Corpus, concatenate, parts
 
-__all__ = ["NAMES", "Corpus", "describe", "load", "reserve", "split_training", "training_documents"]
+__all__ = ["NAMES", "Corpus", "add_gold", "describe", "load", "reserve", "split_training", "training_documents"]
 
 
 def _load_vignettes(split: str = "dev", generator_seed: int = 0) -> Corpus:
@@ -23,6 +25,7 @@ READERS = {
     "semeval": tabular.load_semeval,
     "hatexplain": hatexplain.load,
     "boxes": boxes.load,
+    "msp_podcast": msp_podcast.load,
 }
 NAMES = tuple(READERS)
 
@@ -57,8 +60,8 @@ def _reader(name, options):
     return READERS[name]
 
 
-def training_documents(corpus: Corpus, **options) -> Corpus:
-    """Returns the documents that a baseline may be trained on before it is tested on `corpus`.
+def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
+    """Returns the documents that a baseline may be trained on before it is tested on `corpus` (and others of its name).
 
     The train split, or everything at hand where that has no train split (HateXplain's parts), little of it
     (GoEmotions' subset) or none that is not tested. Documents with votes if any have votes, else all (gold
@@ -76,7 +79,7 @@ def training_documents(corpus: Corpus, **options) -> Corpus:
                 f"{corpus.name}: the labels of split {split!r} are not those of the test documents "
                 f"({corpus.split!r}), so nothing can be learned about them; a baseline needs the same labels"
             )
-        left = _untested(candidates, corpus)
+        left = _untested(candidates, corpus, *others)
         if candidates.has_votes.any():
             left &= candidates.has_votes
         if left.any():
@@ -96,6 +99,20 @@ def split_training(training: Corpus) -> tuple[Corpus, Corpus]:
     return training.take(~aside), training.take(aside, "reserve")
 
 
+def add_gold(training: Corpus, others: Sequence[Corpus], limit: int, seed: int = 0) -> Corpus:
+    """Returns the training documents and, behind them, at most `limit` of which only gold sets are known, as votes.
+
+    They are of the filtered train split, drawn by seed, and in none of `others`; their number of annotators is 0.
+    Raises ValueError for corpora other than GoEmotions, whose votes come with all documents or none.
+    """
+    if training.name != "goemotions":
+        raise ValueError(f"{training.name} has no further documents with gold sets only: leave gold_limit at 0")
+    known = READERS[training.name]("train", annotations="none")
+    rows = np.flatnonzero(_untested(known, training, *others))
+    known = known.take(np.random.default_rng(seed).permutation(rows)[:limit])
+    return concatenate([training, replace(known, votes=known.gold.astype(float))], training.split)
+
+
 def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) -> Corpus:
     """Returns training documents that are set aside, drawn like the tested ones: as even over strata, or as natural.
 
@@ -110,7 +127,8 @@ def _plain(text):
     return re.sub(r"\s+", " ", text).strip().casefold()
 
 
-def _untested(candidates, corpus):
-    ids, texts = set(corpus.documents["id"]), {_plain(text) for text in corpus.documents["text"]}
-    tested = [each.id in ids or _plain(each.text) in texts for each in candidates.documents.itertuples(index=False)]
-    return ~np.array(tested, dtype=bool)
+def _untested(candidates, *tested):
+    ids = {document for corpus in tested for document in corpus.documents["id"]}
+    texts = {_plain(text) for corpus in tested for text in corpus.documents["text"]}
+    left = [not (each.id in ids or _plain(each.text) in texts) for each in candidates.documents.itertuples(index=False)]
+    return np.array(left, dtype=bool)

@@ -14,26 +14,27 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import KFold
 
+from mlutils import metrics
 from mlutils.corpora import Corpus
-from mlutils.training import encoder
-from mlutils.training.encoder import EncoderError, Recipe, design_weights
-from mlutils.training.probes import fit_logistic
+from mlutils.training import baselines, encoder
+from mlutils.training.encoder import Recipe
 
+WEIGHINGS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of L1 beside NLL, tried on held-out documents
 SMALL = 1e-4  # of the smoothed |q - H|, sqrt((q - H)^2 + SMALL), which has a gradient at 0
-DESIGNS = ("natural", "even")
 
 
 @dataclass(frozen=True)
 class Blend:
-    """A fitted blend: logit = sum of weight x view's logit + offset + the label's own (shrunk) offset."""
+    """A fitted blend: logit = sum of weight x view's logit + offset + the label's own (shrunk) offset; weights >= 0."""
 
     views: tuple[str, ...]
     weights: np.ndarray  # (V,)
     offset: float
     offsets: np.ndarray  # (L,)
     single_label: bool
+    l1: float = 0.0  # weight of L1 in the loss
 
 
 def fit(
@@ -71,8 +72,10 @@ def fit(
         return value, np.concatenate([by_view, [slope.sum()], slope.sum(axis=0) + 2 * ridge * x[count + 1 :]])
 
     start = np.concatenate([np.full(count, 1 / count), np.zeros(1 + votes.shape[1])])
-    x = minimize(loss, start, jac=True, method="L-BFGS-B").x
-    return Blend(tuple(views), x[:count], float(x[count]), x[count + 1 :], single_label)
+    # Views are much alike: free weights would set one against the other.
+    bounds = [(0, None)] * count + [(None, None)] * (1 + votes.shape[1])
+    x = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Blend(tuple(views), x[:count], float(x[count]), x[count + 1 :], single_label, l1)
 
 
 def apply(blend: Blend, views: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -85,60 +88,62 @@ def apply(blend: Blend, views: Mapping[str, np.ndarray]) -> np.ndarray:
     return softmax(logits, axis=1) if blend.single_label else expit(logits)
 
 
-def train(
+def fit_best(
+    views: Mapping[str, np.ndarray], votes, weights=None, single_label=False, weighings=WEIGHINGS, folds=5, seed=0
+) -> Blend:
+    """Returns the blend whose weight of L1 gives the best mean of NLL and L1, each over that of the base rate.
+
+    The weight is chosen by cross-validation on these documents. Arguments and errors as `fit`.
+    """
+    votes = np.asarray(votes, dtype=float)
+    weights = np.ones(len(votes)) if weights is None else np.asarray(weights, dtype=float)
+    nll = metrics.nll_single if single_label else metrics.nll
+    base = np.tile(np.average(votes, axis=0, weights=weights), (len(votes), 1))
+
+    def loss(l1):
+        held_out = np.empty(votes.shape)
+        for fitted, held in KFold(folds, shuffle=True, random_state=seed).split(votes):
+            blend = fit({k: v[fitted] for k, v in views.items()}, votes[fitted], weights[fitted], l1, 5.0, single_label)
+            held_out[held] = apply(blend, {k: v[held] for k, v in views.items()})
+        means = [
+            [np.average(score(q, votes), weights=weights) for q in (held_out, base)] for score in (nll, metrics.l1)
+        ]
+        return sum(ours / max(theirs, 1e-9) for ours, theirs in means)
+
+    return fit(views, votes, weights, min(weighings, key=loss), single_label=single_label)
+
+
+def train_views(
     corpus: Corpus,
-    tested: Sequence[Corpus],
-    designs: Sequence[str],
-    recipes: Sequence[Recipe],
+    asked: Sequence[Corpus],
+    recipes: Mapping[str, Recipe],
+    held_out: Corpus,
     folder: Path | None = None,
     weights: np.ndarray | None = None,
-    l1: float = 1.0,
-    pool: int | None = None,
-) -> tuple[list[np.ndarray], list[Blend], list[dict[str, np.ndarray]]]:
-    """Returns label probabilities (D, L) for each test set, the blend behind each, and the views that it blends.
+) -> list[dict[str, np.ndarray]]:
+    """Returns label probabilities of each asked corpus by name: an encoder a recipe, a frozen encoder, and TF-IDF.
 
-    Trains an encoder a recipe and TF-IDF with logistic regression, all without the held-out train documents,
-    and blends them on those. designs: how each test set was drawn, "natural" like train or "even" like the
-    paper's (`encoder.design_weights`). weights: (D,) of the train documents, e.g. of `thin`. pool: how many
-    documents the even ones were drawn from. folder: for checkpoints. Raises EncoderError as `encoder.train`
-    does, and for recipes whose held-out parts or targets differ.
+    None of them is trained on asked or held-out documents. weights: (N,) of the train documents, e.g. of `thin`.
+    folder: for checkpoints. Raises EncoderError as `encoder.train` does.
     """
-    if len(designs) != len(tested) or not set(designs) <= set(DESIGNS):
-        raise EncoderError(f"designs must name one of {', '.join(DESIGNS)} for each test set; got {list(designs)}")
-    if len({recipe.held_out for recipe in recipes}) != 1 or not recipes[0].held_out:
-        raise EncoderError("recipes of a blend need the same held_out, above 0: their views are blended there")
-    if any(recipe.targets != "votes" for recipe in recipes):
-        raise EncoderError("a blend is fitted on votes: take recipes with targets='votes'")
-    weights = np.ones(len(corpus)) if weights is None else np.asarray(weights, dtype=float)
-    texts = [list(each.documents["text"]) for each in tested]
-    views = [{} for _ in range(1 + len(tested))]  # of the held-out documents, then of each test set
-    for number, recipe in enumerate(recipes):
-        place = None if folder is None else Path(folder) / f"encoder-{number}"
-        fitted = encoder.train(corpus, tested, recipe, place, weights)
-        held = fitted.held_out_rows
-        for view, found in zip(views, [fitted.held_out_probabilities, *map(fitted.predict, texts)], strict=True):
-            view[f"encoder-{number}"] = found
-    held_texts = [corpus.documents["text"].iloc[row] for row in held]
-    rest = np.setdiff1d(np.flatnonzero(corpus.has_votes), held)
-    for view, found in zip(views, tfidf(corpus.take(rest), [held_texts, *texts], weights[rest]), strict=True):
-        view["tfidf"] = found
-
-    by_design = {"natural": weights, "even": design_weights(corpus, pool=pool, weights=weights)}
-    blends = {
-        design: fit(views[0], corpus.votes[held], by_design[design][held], l1, single_label=corpus.single_label)
-        for design in set(designs)
-    }
-    found = [apply(blends[design], view) for design, view in zip(designs, views[1:], strict=True)]
-    return found, [blends[design] for design in designs], views[1:]
-
-
-def tfidf(corpus: Corpus, texts: Sequence[list[str]], weights=None, strengths=(3.0, 10.0, 30.0), folds=3):
-    """Returns probabilities of each list of texts by TF-IDF and logistic regression on a corpus' votes."""
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    features = vectorizer.fit_transform(corpus.documents["text"])
-    wanted = vectorizer.transform([text for part in texts for text in part])
-    found, _ = fit_logistic(features, corpus.votes, wanted, corpus.single_label, strengths, folds, weights=weights)
-    return np.split(found, np.cumsum([len(part) for part in texts])[:-1])
+    views = [{} for _ in asked]
+    for name, recipe in recipes.items():
+        place = None if folder is None else Path(folder) / name
+        fitted = encoder.train(corpus, asked, recipe, place, weights, held_out)
+        for view, each in zip(views, asked, strict=True):
+            view[name] = fitted.predict(each.documents["text"])
+    first = next(iter(recipes.values()))
+    found = encoder.frozen(corpus, asked, first.encoder, first.max_tokens, first.seed, weights)
+    for view, each in zip(views, found, strict=True):
+        view["frozen_encoder"] = each
+    texts = [text for each in asked for text in each.documents["text"]]
+    found = baselines.tfidf(
+        corpus.documents["text"], corpus.votes, texts, first.seed, corpus.single_label, weights=weights
+    )
+    cuts = np.cumsum([len(each) for each in asked])[:-1]
+    for view, each in zip(views, np.split(found, cuts), strict=True):
+        view["tfidf"] = each
+    return views
 
 
 def thin(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, np.ndarray]:

@@ -3,7 +3,6 @@ logistic regression (section 5 of the paper; targets are gold sets or annotators
 """
 
 import dataclasses
-import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from mlutils.corpora import Corpus
 from mlutils.corpora.sampling import share_evenly, strata
 from mlutils.training.encoder_loop import fit, layers, predict_logits
 from mlutils.training.encoder_network import EncoderError, Inputs, Network, base_offsets
-from mlutils.training.probes import fit_logistic
+from mlutils.training.logistic import fit_logistic
 
 HEADS, TARGETS = ("pooled", "demux"), ("votes", "aggregate")
 
@@ -27,7 +26,7 @@ HEADS, TARGETS = ("pooled", "demux"), ("votes", "aggregate")
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How an encoder is trained. The paper's Demux: head="demux", targets="aggregate", epochs=20,
-    encoder_rate=2e-5, head_rate=2e-5, held_out=0, encoder="bert-base-uncased".
+    encoder_rate=2e-5, head_rate=2e-5, encoder="bert-base-uncased".
     """
 
     encoder: str = "minilm"  # a name in data/sources.yaml, a hub id, or a folder
@@ -43,7 +42,6 @@ class Recipe:
     warmup: float = 0.1  # share of steps
     dropout: float = 0.1  # before the scores; none inside the encoder, where it takes a quarter of a CPU's time
     intra: float = 0.2  # weight of Demux's intra-label loss (head "demux", multi-label)
-    held_out: float = 0.1  # share of train on which a temperature is fitted and scores are reported; 0: neither
     half: bool = False  # bfloat16 inside the encoder
     seed: int = 0
 
@@ -51,19 +49,13 @@ class Recipe:
         for name, allowed in (("head", HEADS), ("targets", TARGETS)):
             if getattr(self, name) not in allowed:
                 raise EncoderError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(allowed)}")
-        if not 0 <= self.held_out < 0.9 or self.epochs < 1 or self.batch < 1:
-            raise EncoderError(
-                f"epochs={self.epochs} and batch={self.batch} must be 1 or more, held_out={self.held_out} in [0, 0.9)"
-            )
+        if self.epochs < 1 or self.batch < 1:
+            raise EncoderError(f"epochs={self.epochs} and batch={self.batch} must be 1 or more")
 
 
 @dataclasses.dataclass
 class Encoder:
-    """A trained encoder: predicts label probabilities, and says what was left out of training.
-
-    With held-out train documents (`Recipe.held_out`) it can be calibrated or stacked with other views without
-    a look at test documents, e.g. by readouts.stacking on `held_out_probabilities`.
-    """
+    """A trained encoder: predicts label probabilities, and says what was left out of training."""
 
     network: Network
     inputs: Inputs
@@ -74,10 +66,7 @@ class Encoder:
     base_rates: np.ndarray  # (L,), of the targets on train
     constant: np.ndarray  # bool (L,), labels that train never or always shows: predicted at their base rate
     losses: list[float]  # of each step
-    counts: dict  # trained, held_out, without_targets: numbers of documents
-    held_out_rows: np.ndarray  # rows of the training corpus never trained on: calibrate and stack on these
-    held_out_probabilities: np.ndarray  # (len(held_out_rows), L)
-    held_out_scores: dict  # nll, l1, f1 on the held-out part of train, {} without one
+    counts: dict  # trained, without_targets: numbers of documents
 
     @property
     def constant_labels(self) -> list[str]:
@@ -99,31 +88,31 @@ def train(
     recipe: Recipe = Recipe(),
     folder: Path | None = None,
     weights: np.ndarray | None = None,
+    held_out: Corpus | None = None,
     checkpoint_every: int = 200,
 ) -> Encoder:
     """Returns an encoder trained on a corpus, to be tested on others (rows "BERT (Demux)" and "encoder").
 
     folder: where a checkpoint is kept every so many steps, from which a killed run goes on; a checkpoint of
-    another recipe or other documents is refused. weights: (D,) of the documents in the loss. Documents
-    without targets (no votes) are left out and counted. Raises EncoderError where train and test share a
-    document (id, or text but for case and white space), labels differ, nothing is left to train on, or the
-    loss is not finite.
+    another recipe or other documents is refused. weights: (N,) of the documents in the loss. Documents
+    without targets (no votes) are left out and counted. held_out: further documents with votes, on which a temperature
+    is fitted (not with aggregate targets, as in the paper). Raises EncoderError where train shares a document with the
+    others (id, or text but for case and white space), labels differ, nothing is left to train on, or the loss is not
+    finite.
     """
     tested = [tested] if isinstance(tested, Corpus) else list(tested)
-    check_disjoint(corpus, tested)
+    check_disjoint(corpus, [*tested, *([] if held_out is None else [held_out])])
     torch.manual_seed(recipe.seed)
     targets = corpus.votes if recipe.targets == "votes" else corpus.gold.astype(float)
-    usable = np.flatnonzero(~np.isnan(targets).any(axis=1))
+    rows = np.flatnonzero(~np.isnan(targets).any(axis=1))
     if corpus.single_label:
-        usable = usable[targets[usable].sum(axis=1) > 0]  # a post without a majority has no aggregate target
+        rows = rows[targets[rows].sum(axis=1) > 0]  # a post without a majority has no aggregate target
     weights = np.ones(len(corpus)) if weights is None else np.asarray(weights, dtype=float)
     if weights.shape != (len(corpus),) or not np.isfinite(weights).all() or (weights < 0).any():
         raise EncoderError(f"weights must be {len(corpus)} numbers of 0 or more; got shape {weights.shape}")
-    order = np.random.default_rng(0).permutation(usable)  # whatever the seed, so that encoders can be blended
-    held, rows = np.split(order, [round(recipe.held_out * len(usable))])
     if len(rows) < 2 or not weights[rows].sum():
         raise EncoderError(
-            f"{corpus.name}: {len(usable)} of {len(corpus)} documents have {recipe.targets} as targets, "
+            f"{corpus.name}: {len(rows)} of {len(corpus)} documents have {recipe.targets} as targets, "
             "too few to train on; take targets='aggregate' or a corpus with annotators"
         )
 
@@ -132,7 +121,6 @@ def train(
     sequences = inputs.encode(corpus.documents["text"])
     losses = fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, folder, checkpoint_every)
 
-    rates = np.average(targets[rows], axis=0, weights=weights[rows])
     fitted = Encoder(
         network=network,
         inputs=inputs,
@@ -140,54 +128,55 @@ def train(
         labels=corpus.labels,
         single_label=corpus.single_label,
         temperature=1.0,
-        base_rates=rates,
+        base_rates=np.average(targets[rows], axis=0, weights=weights[rows]),
         constant=constant,
         losses=losses,
-        counts={"trained": len(rows), "held_out": len(held), "without_targets": len(corpus) - len(usable)},
-        held_out_rows=held,
-        held_out_probabilities=np.zeros((0, len(corpus.labels))),
-        held_out_scores={},
+        counts={"trained": len(rows), "without_targets": len(corpus) - len(rows)},
     )
-    if len(held):
-        logits = predict_logits(network, [sequences[row] for row in held], inputs, 64, recipe.half)
-        shares = corpus.votes[held] if not np.isnan(corpus.votes[held]).any() else targets[held]
-        fitted.temperature = fit_temperature(logits, shares, weights[held], corpus.single_label)
-        predicted = _probabilities(logits, fitted.temperature, rates, constant, corpus.single_label)
-        fitted.held_out_probabilities = predicted
-        fitted.held_out_scores = _scores(predicted, shares, corpus.single_label)
+    if held_out is not None and recipe.targets == "votes":
+        voted = held_out.take(held_out.has_votes)
+        logits = fitted.logits(voted.documents["text"])
+        fitted.temperature = fit_temperature(logits, voted.votes, single_label=corpus.single_label)
     return fitted
 
 
 def frozen(
-    corpus: Corpus, tested: Corpus, encoder: str = "minilm", max_tokens: int = 128, seed: int = 0, weights=None
-) -> np.ndarray:
-    """Returns label probabilities (D, L) of the tested documents: a frozen encoder's mean states and logistic
+    corpus: Corpus,
+    tested: Sequence[Corpus],
+    encoder: str = "minilm",
+    max_tokens: int = 128,
+    seed: int = 0,
+    weights=None,
+) -> list[np.ndarray]:
+    """Returns label probabilities (D, L) of each tested corpus: a frozen encoder's mean states and logistic
     regression on soft votes.
 
     One regression a label (single-label: one multinomial), strength by cross-validation on train. Documents
     without votes are left out; labels that train never or always shows get their base rate. Raises
     EncoderError as `train` does.
     """
-    check_disjoint(corpus, [tested])
+    check_disjoint(corpus, tested)
     corpus, kept = corpus.take(corpus.has_votes), corpus.has_votes
     if len(corpus) < 10:
         raise EncoderError(f"{corpus.name}: {len(corpus)} documents with votes are too few to fit and validate on")
-    states = [embed(each.documents["text"], encoder, max_tokens) for each in (corpus, tested)]
+    states = [embed(each.documents["text"], encoder, max_tokens) for each in (corpus, *tested)]
     weights = None if weights is None else np.asarray(weights, dtype=float)[kept]
-    return fit_logistic(states[0], corpus.votes, states[1], corpus.single_label, seed=seed, weights=weights)[0]
+    wanted = np.concatenate(states[1:])
+    found = fit_logistic(states[0], corpus.votes, wanted, corpus.single_label, seed=seed, weights=weights)[0]
+    return np.split(found, np.cumsum([len(each) for each in tested])[:-1])
 
 
 def embed(texts, encoder: str = "minilm", max_tokens: int = 128, batch: int = 64) -> np.ndarray:
-    """Returns the L2-normalised mean of each text's final states, (D, H); the last few answers are kept."""
-    return _embed(tuple(texts), encoder, max_tokens, batch)
-
-
-@functools.lru_cache(maxsize=4)  # several test sets share their train documents
-def _embed(texts, encoder, max_tokens, batch):
+    """Returns the L2-normalised mean of each text's final states, (D, H)."""
     inputs, network = _build(Recipe(encoder=encoder, max_tokens=max_tokens), ("any",), np.zeros(1))
     network.score = torch.nn.Identity()
     states = predict_logits(network, inputs.encode(texts), inputs, batch)
     return states / np.linalg.norm(states, axis=1, keepdims=True)
+
+
+def split_names(encoder: str, labels: Sequence[str]) -> list[str]:
+    """Returns the labels whose name the encoder's vocabulary cuts into pieces: Demux reads the mean of their states."""
+    return Inputs(_tokenizer(encoder), labels, "demux", 3).split
 
 
 def check_disjoint(corpus: Corpus, tested: Sequence[Corpus]) -> None:
@@ -201,7 +190,7 @@ def check_disjoint(corpus: Corpus, tested: Sequence[Corpus]) -> None:
             if shared:
                 raise EncoderError(
                     f"{len(shared)} training documents are also tested, by {kind}, e.g. {shared[0][:60]!r}; "
-                    "take corpora.training_documents(tested)"
+                    "take corpora.training_documents(tested), and split_training of that"
                 )
 
 
@@ -238,16 +227,25 @@ def fit_temperature(logits, shares, weights=None, single_label=False) -> float:
     return float(np.exp(minimize_scalar(loss_at, bounds=(-2, 2), method="bounded").x))
 
 
-def _build(recipe, labels, offsets):
-    name = recipe.encoder
-    place = sources.fetch(name) if name in sources.catalogue() else name
+def _place(name):
+    return sources.fetch(name) if name in sources.catalogue() else name
+
+
+def _tokenizer(name):
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-        config = AutoConfig.from_pretrained(place)
+        return AutoTokenizer.from_pretrained(_place(name))
+    except OSError as error:
+        raise EncoderError(f"the encoder {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _build(recipe, labels, offsets):
+    name, tokenizer = recipe.encoder, _tokenizer(recipe.encoder)
+    try:
+        config = AutoConfig.from_pretrained(_place(name))
         for each in ("attention_probs_dropout_prob", "hidden_dropout_prob", "attention_dropout"):
             if hasattr(config, each):
                 setattr(config, each, 0.0)
-        encoder = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, use_safetensors=True)
+        encoder = AutoModel.from_pretrained(_place(name), config=config, dtype=torch.float32, use_safetensors=True)
     except OSError as error:
         raise EncoderError(f"the encoder {name!r} could not be loaded: {str(error).splitlines()[0]}") from error
     inputs = Inputs(tokenizer, labels, recipe.head, recipe.max_tokens)
@@ -272,9 +270,3 @@ def _probabilities(logits, temperature, rates, constant, single_label):
         scaled = np.where(constant & (rates <= 0), -np.inf, scaled)
         return softmax(scaled, axis=1)
     return np.where(constant, rates, expit(scaled))
-
-
-def _scores(predicted, shares, single_label):
-    f1 = metrics.accuracy_single if single_label else metrics.example_f1
-    nll = metrics.nll_single if single_label else metrics.nll
-    return {name: float(f(predicted, shares).mean()) for name, f in (("nll", nll), ("l1", metrics.l1), ("f1", f1))}
