@@ -91,8 +91,9 @@ def test_released_conventions_regularise_nothing_and_hold_a_fifth_back():
     assert halved == pytest.approx(released, abs=1e-3)
     rng = np.random.default_rng(0)
     noise, coin = rng.normal(size=(80, 60)), rng.random((80, 1)) < 0.5
-    sure = np.abs(probe(noise, coin, noise, conventions="released")[0] - 0.5) > 0.49
-    assert 0.75 < sure.mean() < 0.99  # those fitted on are known by heart, the fifth that was held back is not
+    found = probe(noise, coin, noise, conventions="released")[0]
+    assert np.abs(found - 0.5).min() > 0.4  # nothing holds the weights back
+    assert 0.82 < ((found >= 0.5) == coin).mean() < 0.98  # right on those fitted on, by chance on the fifth held back
     assert not (np.abs(probe(noise, coin, noise)[0] - 0.5) > 0.49).any()
     with pytest.raises(ProbeError, match="take ours or released"):
-        probe(train, truth, test, conventions="theirs")
+        probe(train, truth, train, conventions="theirs")
