@@ -98,3 +98,40 @@ def test_traces_that_a_table_cannot_tell_apart_are_refused(corpus):
         alignment.by_model([Traced(corpus), Traced(corpus)], corpus.labels)
     with pytest.raises(ValueError, match="has labels"):
         alignment.by_model([Traced(corpus)], ["joy"])
+
+
+def test_what_is_left_out_is_counted(corpus):
+    votes, annotators = corpus.votes.copy(), corpus.annotators.copy()
+    votes[3], annotators[3], annotators[5] = np.nan, 0, 1
+    some = replace(corpus, votes=votes, annotators=annotators, missing=("x",))
+    trace = Traced(some, ["d1"])
+    trace.settings["views"] = ["pairwise"]
+    trace.pairwise_wins = lambda: np.where(
+        np.arange(40)[:, None, None] == 7, 0.5, np.random.default_rng(0).random((40, 4, 4))
+    )
+    never = replace(corpus, votes=votes * [1, 1, 0], gold=corpus.gold & [True, True, False])
+    table = alignment.count_exclusions(some, {"m": trace}, never).set_index("what")
+    assert table["number"].tolist() == [1, 1, 1, 1, 1, 1]
+    assert table["which"].tolist() == ["x", "d3", "d5", "d1", "d7", "joy"]
+
+
+def test_traces_of_other_demonstrations_are_not_fitted_on(corpus):
+    tested, aside = Traced(corpus), Traced(corpus)
+    for trace, plan in ((tested, 1), (aside, 1)):
+        trace.settings |= {"plan": plan, "conventions": "ours"}
+    alignment.check_same_plan(tested, aside)
+    aside.settings["plan"] = 2
+    with pytest.raises(ValueError, match="differ in plan"):
+        alignment.check_same_plan(tested, aside)
+
+
+def test_documents_are_named_with_others_conventions(corpus):
+    assert alignment.describe_documents(corpus) == "dev, all"
+    assert alignment.describe_documents(replace(corpus, sample="paper"), "released") == "paper, released conventions"
+
+
+def test_the_threshold_is_of_f1_alone(corpus):
+    half = np.full(corpus.votes.shape, 0.55)
+    low, high = alignment.score(half, corpus), alignment.score(half, corpus, 0.6)
+    assert (low["nll"] == high["nll"]).all() and low["f1"].mean() != high["f1"].mean()
+    assert (high["f1"] == (corpus.votes < 0.5).all(axis=1)).all()

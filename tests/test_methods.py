@@ -70,6 +70,8 @@ def test_unary_by_hand():
     assert value == pytest.approx(np.array([[1 / (1 + math.exp(-2)), 0.5]]))
     single = readouts.unary_single([[2.0, 0.0]], [[0.0, 1.0]])
     assert single == pytest.approx(np.array([[1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))]]))
+    released = readouts.unary_single([[2.0, 0.0]], [[0.0, 1.0]], "released")
+    assert released == pytest.approx(softmax([[expit(2.0), expit(-1.0)]], axis=1))
 
 
 def both_ways(upper):

@@ -1,12 +1,14 @@
 """Alignment with annotators: scores of many methods on the same documents, as one tidy table (Tables 2 and 5)."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from mlutils import metrics, noise_floor
 from mlutils.corpora import Corpus
+from mlutils.readouts import bradley_terry
 
 LOWER_IS_BETTER = {"nll": True, "l1": True, "f1": False, "corrected_squared_error": True}
 COLUMNS = ["corpus", "documents", "model", "method", "metric", "mean", "low", "high", "n", "best"]
@@ -15,17 +17,19 @@ SIGNIFICANT = 0.05
 Scores = dict[tuple[str, str], dict[str, np.ndarray]]  # (model, method) -> metric -> (D,)
 
 
-def functions(corpus: Corpus) -> dict:
+def functions(corpus: Corpus, threshold: float = 0.5) -> dict:
     """Returns the metrics that a corpus allows, name -> f(predicted (D, L), votes (D, L)) -> (D,).
 
-    Single-label sets have their own NLL, and accuracy as F1; a corpus without votes has F1 against gold only.
+    Single-label sets have their own NLL, and accuracy as F1; a corpus without votes has F1 against gold only. The
+    corrected squared error needs two annotators or more of every document. threshold: of example-F1.
     """
+    f1 = partial(metrics.example_f1, threshold=threshold)
     if not corpus.has_votes.any():
-        return {"f1": lambda predicted, votes: metrics.example_f1(predicted, corpus.gold.astype(float))}
+        return {"f1": lambda predicted, votes: f1(predicted, corpus.gold.astype(float))}
     found = {
         "nll": metrics.nll_single if corpus.single_label else metrics.nll,
         "l1": metrics.l1,
-        "f1": metrics.accuracy_single if corpus.single_label else metrics.example_f1,
+        "f1": metrics.accuracy_single if corpus.single_label else f1,
     }
     if (corpus.annotators >= 2).all():
         found["corrected_squared_error"] = lambda predicted, votes: metrics.corrected_squared_error(
@@ -34,9 +38,9 @@ def functions(corpus: Corpus) -> dict:
     return found
 
 
-def score(predicted: np.ndarray, corpus: Corpus) -> dict[str, np.ndarray]:
+def score(predicted: np.ndarray, corpus: Corpus, threshold: float = 0.5) -> dict[str, np.ndarray]:
     """Returns the scores of each document by metric, (D,) each; predicted: (D, L)."""
-    return {name: function(predicted, corpus.votes) for name, function in functions(corpus).items()}
+    return {name: function(predicted, corpus.votes) for name, function in functions(corpus, threshold).items()}
 
 
 def score_noise_floor(corpus: Corpus, train: Corpus, seed: int = 0) -> dict[str, np.ndarray]:
@@ -46,11 +50,18 @@ def score_noise_floor(corpus: Corpus, train: Corpus, seed: int = 0) -> dict[str,
     return noise_floor.simulate(corpus.votes, corpus.annotators, prior, functions(corpus), seed=seed)
 
 
-def tabulate(scores: Scores, corpus: Corpus, compared: Collection[str] = ()) -> pd.DataFrame:
+def describe_documents(corpus: Corpus, conventions: str = "ours") -> str:
+    """Returns how a table names its documents: the sample (with its split if that matters), and others' conventions."""
+    name = corpus.sample if corpus.sample.startswith("paper") else f"{corpus.split}, {corpus.sample}"
+    return name if conventions == "ours" else f"{name}, {conventions} conventions"
+
+
+def tabulate(scores: Scores, corpus: Corpus, compared: Collection[str] = (), documents: str = "") -> pd.DataFrame:
     """Returns the tidy table: one row a model, method and metric, with mean, 95 % interval and n.
 
     `best` marks the best of the methods `compared` (none: of all) where a paired bootstrap test tells it from the
-    second best (p < 0.05). Raises ValueError where scores are of different numbers of documents.
+    second best (p < 0.05). documents: as `describe_documents`. Raises ValueError where scores are of different numbers
+    of documents.
     """
     rows = []
     for (model, method), by_metric in scores.items():
@@ -58,8 +69,20 @@ def tabulate(scores: Scores, corpus: Corpus, compared: Collection[str] = ()) -> 
             if len(values) != len(corpus):
                 raise ValueError(f"{model} {method} has {len(values)} scores for {len(corpus)} documents")
             mean, low, high = metrics.bootstrap(values)
-            documents = corpus.sample if corpus.sample.startswith("paper") else f"{corpus.split}, {corpus.sample}"
-            rows.append([corpus.name, documents, model, method, metric, mean, low, high, len(values), False])
+            rows.append(
+                [
+                    corpus.name,
+                    documents or describe_documents(corpus),
+                    model,
+                    method,
+                    metric,
+                    mean,
+                    low,
+                    high,
+                    len(values),
+                    False,
+                ]
+            )
     table = pd.DataFrame(rows, columns=COLUMNS)
     for metric, group in table[table["method"].isin(compared or table["method"])].groupby("metric"):
         ranked = group.sort_values("mean", ascending=LOWER_IS_BETTER[metric]).head(2)
@@ -106,6 +129,41 @@ def same_documents(traces: Mapping[str, object], corpus: Corpus) -> np.ndarray:
             raise ValueError(f"trace {name} is of other documents than the corpus: give traces of one sample")
         kept = kept & trace.complete()
     return kept
+
+
+def count_exclusions(corpus: Corpus, traces: Mapping[str, object], train: Corpus) -> pd.DataFrame:
+    """Returns what is left out of a table and why, or kept with a caveat: what, how many, which (the first few)."""
+    rows = [("documents asked for that are not at hand or have no votes: left out", list(corpus.missing))]
+    if corpus.has_votes.any():
+        rows.append(("documents without votes: left out", list(corpus.documents["id"][~corpus.has_votes])))
+        alone = corpus.documents["id"][corpus.annotators == 1]
+        rows.append(("documents with one annotator: kept, but no corrected squared error for any", list(alone)))
+    for name, trace in traces.items():
+        rows.append((f"documents that {name} failed on: left out", list(trace.documents["id"][~trace.complete()])))
+        if "pairwise" in trace.settings["views"]:
+            constant = bradley_terry.find_constant(trace.pairwise_wins())
+            rows.append(
+                (f"documents whose pairs {name} answers all alike: kept", list(trace.documents["id"][constant]))
+            )
+    rates = np.nanmean(np.where(train.has_votes[:, None], train.votes, train.gold), axis=0)
+    never = [label for label, rate in zip(train.labels, rates, strict=True) if rate <= 0 or rate >= 1]
+    rows.append(("labels never or always used in train: predicted at that rate", never))
+    table = pd.DataFrame([[what, len(which), ", ".join(which[:5])] for what, which in rows])
+    return table.set_axis(["what", "number", "which"], axis=1)
+
+
+def check_same_plan(tested, aside) -> None:
+    """Raises ValueError where a trace of documents set aside saw other demonstrations or settings than the tested one.
+
+    What is fitted on one can only be applied to the other where their prompts differ in the document alone.
+    """
+    alike = ("plan", "labels", "form", "conventions", "pair_order", "dtype", "family")
+    differ = [name for name in alike if tested.settings.get(name) != aside.settings.get(name)]
+    if differ:
+        raise ValueError(
+            f"{aside.folder} and {tested.folder} differ in {', '.join(differ)}: trace the documents set aside with the "
+            "parameters of the tested ones (10_trace, only `reserve` and `asked` may differ), or take fit_on='tested'"
+        )
 
 
 def share_of_way(table: pd.DataFrame, constant: str) -> pd.DataFrame:

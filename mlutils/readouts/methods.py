@@ -99,12 +99,14 @@ def unary(yes_logits, no_logits) -> np.ndarray:
     return expit(_log_odds(yes_logits, no_logits))
 
 
-def unary_single(yes_logits, no_logits) -> np.ndarray:
+def unary_single(yes_logits, no_logits, conventions="ours") -> np.ndarray:
     """Returns the softmax over labels of the log-odds of reasonable, for single-label sets (section 8).
 
-    yes_logits, no_logits: (D, L). Returns (D, L), rows sum to one. Raises ValueError as `unary` does.
+    `conventions="released"`: of the probabilities, as the code of the paper, which is nearly uniform whatever the model
+    says. yes_logits, no_logits: (D, L). Returns (D, L), rows sum to one. Raises ValueError as `unary` does.
     """
-    return softmax(_log_odds(yes_logits, no_logits), axis=1)
+    odds = _log_odds(yes_logits, no_logits)
+    return softmax(expit(odds) if conventions == "released" else odds, axis=1)
 
 
 def pairwise(wins, outcomes=False) -> np.ndarray:
@@ -147,21 +149,24 @@ class Method:
     single_label: Callable | None
 
 
-def from_trace(trace, method) -> np.ndarray:
+def from_trace(trace, method, conventions="ours") -> np.ndarray:
     """Returns the label probabilities of a trace by a method of METHODS, in the form that the trace's labels
     need.
 
     Returns (D, L), rows in the order of trace.documents, columns in that of trace.labels. Methods that ask questions
     give NaN where the trace records that a document failed (`alignment.same_documents` leaves it out).
-    Raises ValueError for an unknown method, or one that has no form for single-label sets.
+    `conventions="released"` reads the unary breakdown of single-label sets as the code of the paper does.
+    Raises ValueError for an unknown method or convention, or a method that has no form for single-label sets.
     """
+    if conventions not in ("ours", "released"):
+        raise ValueError(f"conventions {conventions!r} are not known: take ours or released")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
     chosen = METHODS[method]
     read = chosen.single_label if trace.single_label else chosen.multi_label
     if read is None:
         raise ValueError(f"{method} has no form for single-label sets; leave it out for this trace")
-    return read(trace)
+    return read(trace, conventions) if read is _unary_single else read(trace)
 
 
 def readable(trace) -> list[str]:
@@ -208,8 +213,8 @@ def _unary(trace):
     return _answered(trace, unary, *_label_columns(trace))
 
 
-def _unary_single(trace):
-    return _answered(trace, unary_single, *_label_columns(trace))
+def _unary_single(trace, conventions):
+    return _answered(trace, partial(unary_single, conventions=conventions), *_label_columns(trace))
 
 
 def _pairwise(trace, outcomes=False):

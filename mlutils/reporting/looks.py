@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 BLUE, ORANGE, GREEN, RED = "#0173b2", "#de8f05", "#029e73", "#d55e00"  # of seaborn's colorblind palette
 PINK, BROWN, SKY = "#cc78bc", "#ca9161", "#56b4e9"
 GREY, BLACK = "#6e6e6e", "#000000"
-GROUPS = {"reference": "Reference rows", "zero-shot": "Zero-shot", "supervised": "Supervised"}
+GROUPS = {
+    "reference": "Reference rows",
+    "zero-shot": "Zero-shot",
+    "fitted": "Zero-shot, fitted on a few votes",
+    "supervised": "Supervised",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ METHOD_LOOK = {
     "set_marginal": Look("Set marginal", "zero-shot", BROWN, "h", "-.", "oo"),
     "linear_probing": Look("Linear probing", "supervised", BLUE, "<", "--", "//"),
     "bert_demux": Look("BERT (Demux)", "supervised", GREEN, ">", "-", ".."),
+    "demux_soft": Look("Demux, soft targets", "supervised", PINK, ">", "-.", ".."),
     "encoder_soft": Look("Encoder, soft targets", "supervised", SKY, "p", "-.", "++"),
     "encoder_blend": Look("Encoder and TF-IDF, blended", "supervised", GREEN, "8", "--", "||"),
     "frozen_encoder": Look("Frozen encoder", "supervised", ORANGE, "p", ":", "oo"),
@@ -45,11 +51,16 @@ METHOD_LOOK = {
     "sft_outputs": Look("SFT outputs", "supervised", RED, "P", "-.", "xx"),
     "sft_max_over_generations": Look("SFT max-over-generations", "supervised", PINK, "H", "--", "--"),
 }
-VARIANTS = {"_calibrated": ("calibrated", "left"), "_shifted": ("prevalence shift", "bottom")}  # half-filled
+VARIANTS = {  # half-filled marks
+    "_calibrated": ("calibrated", "left"),
+    "_offsets": ("calibrated, an offset a label", "right"),
+    "_crossfitted": ("cross-fitted on tested documents", "top"),
+    "_shifted": ("prevalence shift", "bottom"),
+}
 
 
 def look(method: str) -> Look:
-    """Returns the look of a method; `<method>_calibrated` and `<method>_shifted` are its half-filled marks.
+    """Returns the look of a method; `<method>_calibrated` and the like (VARIANTS) are its half-filled marks.
 
     Raises ValueError for a name that METHOD_LOOK does not hold.
     """
@@ -58,11 +69,13 @@ def look(method: str) -> Look:
     for suffix, (word, fill) in VARIANTS.items():
         base = METHOD_LOOK.get(method.removesuffix(suffix))
         if method.endswith(suffix) and base is not None:
-            return replace(base, title=f"{base.title}, {word}", fill=fill)
+            group = "fitted" if base.group == "zero-shot" else base.group
+            return replace(base, title=f"{base.title}, {word}", fill=fill, group=group)
     raise ValueError(f"no look for method {method!r}: add it to METHOD_LOOK, which has {', '.join(METHOD_LOOK)}")
 
 
 def order(method: str) -> tuple[int, int]:
     """Returns where a method stands in tables and figures: reference rows, zero-shot, supervised."""
     base = next((method.removesuffix(s) for s in VARIANTS if method.endswith(s)), method)
-    return list(GROUPS).index(look(method).group), 2 * list(METHOD_LOOK).index(base) + (base != method)
+    variant = next((1 + i for i, s in enumerate(VARIANTS) if method.endswith(s)), 0)
+    return list(GROUPS).index(look(method).group), (1 + len(VARIANTS)) * list(METHOD_LOOK).index(base) + variant

@@ -1,0 +1,105 @@
+"""Rows fitted on documents set aside: calibrations, prevalence shifts, a stack of views, decisions (section 7).
+
+A row is (model, method); `predicted` holds the tested documents' probabilities (D, L) by row, `aside` those of training
+documents that nothing was trained on and no demonstration shows. Where there are none, fitting is by cross-fitting on
+the tested documents, and the row's name says so.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mlutils import metrics
+from mlutils.corpora import Corpus
+from mlutils.readouts import calibration, stacking
+
+READOUTS = ("compare_to_none", "unary_breakdown", "binary_breakdown", "max_over_generations")
+VIEWS = (*READOUTS, "encoder_soft", "demux_soft", "frozen_encoder", "tfidf")  # stacked
+PREVALENCES = ("train", "natural", "demonstrations", "tested")
+
+Rows = Mapping[tuple[str, str], np.ndarray]
+
+
+def calibrate(predicted: Rows, votes, aside: Rows, aside_votes, single_label=False, seed=0) -> dict:
+    """Returns for each readout `_calibrated`, with one slope and offset, and `_offsets`, with one a label, shrunk.
+
+    Readouts that are not in `aside` are fitted on other tested documents instead, and named `_crossfitted`.
+    Raises ValueError as `calibration.fit` does.
+    """
+    rows = {}
+    for (model, method), values in predicted.items():
+        if method not in READOUTS:
+            continue
+        if (model, method) not in aside:
+            name = f"{method}_crossfitted"
+            rows[model, name] = calibration.cross_fit(values, votes, seed=seed, single_label=single_label)
+            continue
+        for suffix, offsets in (("calibrated", False), ("offsets", True)):
+            fitted = calibration.fit(aside[model, method], aside_votes, offsets, single_label, seed=seed)
+            rows[model, f"{method}_{suffix}"] = calibration.apply(fitted, values)
+    return rows
+
+
+def shift(predicted: Rows, prevalence, single_label=False) -> dict:
+    """Returns for each readout `_shifted`: the mean over the tested documents is the prevalence (L,), by offsets."""
+    return {
+        (model, f"{method}_shifted"): calibration.shift_prevalence(values, prevalence, single_label)
+        for (model, method), values in predicted.items()
+        if method in READOUTS
+    }
+
+
+def find_prevalence(which: str, tested: Corpus, train: Corpus, aside: Corpus | None, shown=()) -> np.ndarray:
+    """Returns the prevalence of each label, (L,), among whom `which` names.
+
+    `train`: documents set aside, drawn like the tested ones; `natural`: all training documents; `demonstrations`: the
+    documents whose ids are in `shown`; `tested`: the tested documents themselves (transductive). Raises ValueError for
+    another name, and where there are no such documents.
+    """
+    groups = {
+        "train": aside,
+        "natural": train,
+        "demonstrations": train.take(train.documents["id"].isin(list(shown)).to_numpy()),
+        "tested": tested,
+    }
+    if which not in groups:
+        raise ValueError(f"prevalence {which!r} is not known: take one of {', '.join(PREVALENCES)}")
+    if groups[which] is None or not len(groups[which]):
+        raise ValueError(f"there are no documents for prevalence {which!r}: take another of {', '.join(PREVALENCES)}")
+    return calibration.prevalence(groups[which].votes)
+
+
+def stack(predicted: Rows, votes, aside: Rows, aside_votes, single_label=False, seed=0) -> tuple[dict, dict]:
+    """Returns the stack's row of the tested documents, and of those set aside (cross-fitted, to fit decisions on).
+
+    Views are those of VIEWS that both have; where they share none, the stack is cross-fitted on the tested documents
+    and named `stacking_crossfitted`. Two empty dicts where there is no view.
+    """
+    views = {row: values for row, values in predicted.items() if row[1] in VIEWS}
+    shared = [row for row in views if row in aside]
+    if not shared:
+        found = stacking.cross_fit(_named(views, views), votes, seed=seed, single_label=single_label) if views else None
+        return ({} if found is None else {("", "stacking_crossfitted"): found}), {}
+    fitted = stacking.fit_stack(_named(aside, shared), aside_votes, single_label, seed=seed)
+    held = stacking.cross_fit(_named(aside, shared), aside_votes, seed=seed, single_label=single_label)
+    return {("", "stacking"): stacking.apply(fitted, _named(views, shared))}, {("", "stacking"): held}
+
+
+def decide(values, votes, held=None, held_votes=None, seed=0) -> np.ndarray:
+    """Returns the label sets with the best expected example-F1, bool (D, L), by chances calibrated to majorities.
+
+    held, held_votes: what the same method predicts for documents set aside, (N, L); without them the calibration is
+    cross-fitted on the tested documents. For multi-label sets.
+    """
+    if held is None:
+        return calibration.decide(calibration.cross_fit(values, _majority(votes), seed=seed, offsets=True))
+    fitted = calibration.fit(held, _majority(held_votes), offsets=True, seed=seed)
+    return calibration.decide(calibration.apply(fitted, values))
+
+
+def _majority(votes):
+    return metrics.label_set(votes).astype(float)
+
+
+def _named(rows, chosen):
+    return {f"{model} {method}".strip(): rows[model, method] for model, method in chosen}
