@@ -331,3 +331,19 @@ def test_too_long_documents_and_bad_logits_are_failures(llama, corpus, monkeypat
             weight[0, 0] = before
     assert len(tables["failures"]) == 2 and not tables["nodes"]
     assert tables["failures"][0]["view"] == "sets" and "not finite" in tables["failures"][0]["error"]
+
+
+def test_the_greedy_set_is_judged_by_bounds():
+    made = marginals.Marginals
+    found = [
+        made(2, {frozenset({0}): 0.6, frozenset({1}): 0.3}, {(0, 1): 0.1}),  # certainly best
+        made(2, {frozenset({0}): 0.2, frozenset({1}): 0.5}, {(1,): 0.3}),  # certainly beaten
+        made(2, {frozenset({0}): 0.4, frozenset({1}): 0.3}, {(1,): 0.3}),  # {1} may have 0.6
+        made(2, {}, {(): 1.0}),  # nothing known
+    ]
+    said = np.tile([True, False], (4, 1))
+    table = marginals.judge_greedy(found, said, ["a", "b", "c", "d"])
+    assert table["verdict"].tolist() == ["best", "beaten", "open", "open"]
+    assert table["low"].tolist() == [0.6, 0.2, 0.4, 0.0]
+    assert table["high"].tolist() == pytest.approx([0.6, 0.2, 0.4, 1.0])
+    assert table["best"].tolist() == [0.3, 0.5, 0.3, 0.0]

@@ -13,7 +13,8 @@ from scipy.special import softmax
 
 from mlutils.expansion import Marginals, expand
 
-__all__ = ["Marginals", "expand", "from_trace", "middle", "tabulate_bounds", "tabulate_sets", "tabulate_sizes"]
+__all__ = ["Marginals", "expand", "from_trace", "judge_greedy", "middle", "tabulate_bounds", "tabulate_sets"]
+__all__ += ["tabulate_sizes"]
 
 
 def from_nodes(nodes: pd.DataFrame, labels: Sequence[str], repeats="kept", longest=None, temperature=1.0) -> Marginals:
@@ -82,3 +83,22 @@ def tabulate_sizes(found: Sequence[Marginals], documents: Sequence[str]) -> pd.D
         for document, marginals in zip(documents, found, strict=True)
     ]
     return pd.DataFrame(rows, columns=["document", "low", "high", "unresolved", "asked"])
+
+
+def judge_greedy(found: Sequence[Marginals], said: np.ndarray, documents: Sequence[str]) -> pd.DataFrame:
+    """Returns one row a document about the set that the greedy list says: document, low, high, best, verdict.
+
+    said: bool (D, L), the labels in the answer. low, high: bounds of that set's probability; best: the lower bound of
+    the most probable other set. The verdict is `best` where no other set can be more probable, `beaten` where one
+    certainly is, and `open` where the bounds do not tell.
+    """
+    rows = []
+    for document, marginals, row in zip(documents, found, said, strict=True):
+        greedy = frozenset(map(int, np.flatnonzero(row)))
+        low, high = marginals.set_bounds(greedy)
+        others = [marginals.set_bounds(each) for each in marginals.sets if each != greedy]
+        best = max((bounds[0] for bounds in others), default=0.0)
+        reach = max([marginals.unresolved, *(high for _, high in others)])  # open: of a set not found yet
+        verdict = "best" if low >= reach else "beaten" if best > high else "open"
+        rows.append([document, low, high, best, verdict])
+    return pd.DataFrame(rows, columns=["document", "low", "high", "best", "verdict"])

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mlutils.reporting.figures import COLUMN, TEXT
+from mlutils.reporting.figures import COLUMN, TEXT, log_axis
 from mlutils.reporting.looks import look
 from mlutils.reporting.pictures import plain, use_style
 from mlutils.reporting.published import METRICS, corpus_title
@@ -45,7 +44,7 @@ def outcomes_against_probabilities(table: pd.DataFrame) -> Figure:
         better = "higher" if metric == "f1" else "lower"
         axis.set_title(f"{METRICS[metric]}{', nats' if metric == 'nll' else ''} ({better} is better)")
     for axis, metric in zip(axes[-1], metrics, strict=True):  # only now: a limit set earlier would stop autoscaling
-        _log_scale(axis) if metric == "nll" else axis.set_ylim(bottom=0)
+        log_axis(axis.yaxis) if metric == "nll" else axis.set_ylim(bottom=0)
         axis.set_xticks(range(len(corpora)), [_corpus_label(table, corpus) for corpus in corpora])
         axis.set_xlim(-0.6, len(corpora) - 0.4)
     handles = {}
@@ -79,10 +78,3 @@ def _draw(axis, rows: pd.DataFrame, corpora: list[str]) -> None:
 def _corpus_label(table: pd.DataFrame, corpus: str) -> str:
     numbers = sorted({int(n) for n in table[table["corpus"] == corpus]["n"]})
     return f"{plain(corpus_title(corpus))}\nn = {'-'.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))}"
-
-
-def _log_scale(axis) -> None:
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mlutils.reporting.looks import BLACK, BLUE, GREY, METHOD_LOOK, RED, look, order
+from mlutils.reporting.looks import BLACK, BLUE, GREY, METHOD_LOOK, RED, is_drawn, look, order
 from mlutils.reporting.pictures import Picture, load, plain, save, use_style
 from mlutils.reporting.published import METRICS, SIZES, corpus_title
 
@@ -26,21 +26,25 @@ __all__ += ["plain", "save", "use_style"]
 COLUMN, TEXT = 3.03, 6.30  # widths of an ACL page, inches
 PUBLISHED = {"8B": dict(marker="o", markersize=3.6), "70B": dict(marker="s", markersize=5.2)}  # hollow
 SCATTER_PUBLISHED = {"8B": 3.6, "70B": 6.0}  # there the marker says the method, the size says the model
+LINES = {"noise_floor": "-", "constant_0.1": "--", "uniform": "--", "base_rate": "-."}  # of the scatter
 RANKS = 12  # labels that Fig. 4 shows at most: behind them lies nearly nothing
 BETTER = {"f1": "higher is better"}
 
 
 def alignment_scatter(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
-    """Returns Tables 2 and 5 as a picture: L1 against NLL (log scale), a panel a corpus, a row a model.
+    """Returns Tables 2 and 5 as a picture: L1 against NLL (log scales), a panel a corpus, a row a model.
 
     table: corpus, model, method, metric (nll and l1), mean, low, high, n; reference rows have an empty model.
-    published: rows of `published.alignment()`, drawn hollow. Lines cross at the noise floor.
+    published: rows of `published.alignment()`, drawn hollow. Lines cross at the noise floor, the constant and the base
+    rate. Variants of readouts that are not `looks.is_drawn` stand in tables only.
     """
     table = _tidy(table, "corpus", "method", "metric", "mean", "low", "high", "n")
+    table = table[table["method"].map(is_drawn)]
     corpora, models = _names(table, "corpus"), [m for m in _names(table, "model") if m] or [""]
-    width = TEXT if len(corpora) > 1 else COLUMN
     published = published[published["corpus"].isin(corpora)] if published is not None else None
-    fig, axes = _panels(len(models), len(corpora), width, 2.1 * len(models) + 0.8, sharey="row")
+    beside = len(corpora) == 1  # a single panel has its legend beside it
+    height = 2.1 * len(models) + (1.1 if beside else 1.6)
+    fig, axes = _panels(len(models), len(corpora), TEXT, height, sharey="row")
     for (i, model), (j, corpus) in _grid(models, corpora):
         axis, ours = axes[i, j], table[(table["corpus"] == corpus) & table["model"].isin([model, ""])]
         theirs = _rows(published, corpus=corpus)
@@ -55,14 +59,14 @@ def alignment_scatter(table: pd.DataFrame, published: pd.DataFrame | None = None
             (x, *xs), (y, *ys) = (
                 [values[part, metric] for part in ("mean", "low", "high")] for metric in ("l1", "nll")
             )
-            if method == "noise_floor":
-                axis.axvline(x, color=BLACK, linewidth=0.6, zorder=1)
-                axis.axhline(y, color=BLACK, linewidth=0.6, zorder=1)
+            if method in LINES:
+                for draw, at in ((axis.axvline, x), (axis.axhline, y)):
+                    draw(at, color=look(method).colour, linestyle=LINES[method], linewidth=0.6, zorder=1)
                 continue
             axis.errorbar(x, y, _arms(y, *ys), _arms(x, *xs), ecolor=look(method).colour, **_mark(method), zorder=3)
-        _log_axis(axis.yaxis)
+        log_axis(axis.yaxis)
+        log_axis(axis.xaxis)
         axis.grid(True)
-        axis.set_xlim(left=0)
         axis.set_title(_panel_title(ours, corpus))
         axis.set_xlabel(_axis_title("l1"))
         if j == 0:
@@ -72,7 +76,8 @@ def alignment_scatter(table: pd.DataFrame, published: pd.DataFrame | None = None
         fig,
         sorted(shown, key=order),
         SCATTER_PUBLISHED if published is not None else {},
-        columns=4 if width == TEXT else 2,
+        columns=2 if beside else 4,
+        place="outside right upper" if beside else "outside lower center",
     )
     return fig
 
@@ -81,9 +86,10 @@ def alignment_bars(table: pd.DataFrame, published: pd.DataFrame | None = None) -
     """Returns Tables 2 and 5 as dots with intervals: a row a method, a panel a metric, a block a corpus.
 
     table: as `alignment_scatter`, with the metrics nll (log scale), l1 and f1. Published values are hollow
-    marks on the same row; reference rows stand apart at the bottom.
+    marks on the same row; reference rows stand apart at the bottom. Methods are those of `looks.is_drawn`.
     """
     table = _tidy(table, "corpus", "method", "metric", "mean", "low", "high", "n")
+    table = table[table["method"].map(is_drawn)]
     corpora = _names(table, "corpus")
     metrics = [metric for metric in METRICS if metric in set(table["metric"])]
     keys = {corpus: _row_keys(table, published, corpus) for corpus in corpora}
@@ -124,7 +130,7 @@ def alignment_bars(table: pd.DataFrame, published: pd.DataFrame | None = None) -
         if ours.empty and (theirs is None or theirs.empty):
             axis.text(0.5, 0.5, "no vote shares", transform=axis.transAxes, ha="center", va="center", color=GREY)
     for metric, axis in zip(metrics, axes[-1], strict=True):  # only now: a limit set earlier would stop autoscaling
-        _log_axis(axis.xaxis) if metric == "nll" else axis.set_xlim(left=0)
+        log_axis(axis.xaxis) if metric == "nll" else axis.set_xlim(left=0)
     handles = [Line2D([], [], color=GREY, marker="o", linewidth=0.8, label="ours, with 95 % interval")]
     if published is not None:
         handles += [
@@ -314,21 +320,23 @@ def _hollow(colour, marker, markersize):
     )
 
 
-def _legend(fig, methods, published, columns):
+def _legend(fig, methods, published, columns, place):
     handles = []
     for method in methods:
         style = look(method)
-        if method == "noise_floor":
-            handles.append(Line2D([], [], color=BLACK, linewidth=0.6, label=style.title))
+        if method in LINES:
+            line = {"color": style.colour, "linestyle": LINES[method], "linewidth": 0.6}
+            handles.append(Line2D([], [], label=style.title, **line))
         else:
             marks = {key: value for key, value in _mark(method).items() if key != "elinewidth"}
             handles.append(Line2D([], [], label=style.title, **marks))
     for size, markersize in published.items():
         handles.append(Line2D([], [], label=f"hollow: published, {size}", **_hollow(GREY, "o", markersize)))
-    fig.legend(handles=handles, loc="outside lower center", ncols=columns)
+    fig.legend(handles=handles, loc=place, ncols=columns)
 
 
-def _log_axis(axis):
+def log_axis(axis):
+    """Sets an x or y axis to a logarithmic scale with plain numbers."""
     (axis.axes.set_yscale if axis.axis_name == "y" else axis.axes.set_xscale)("log")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -74,6 +74,11 @@ def look(method: str) -> Look:
     raise ValueError(f"no look for method {method!r}: add it to METHOD_LOOK, which has {', '.join(METHOD_LOOK)}")
 
 
+def is_drawn(method: str) -> bool:
+    """Returns whether figures show a method: of the fitted variants only the calibrated one, tables hold them all."""
+    return not method.endswith(("_offsets", "_shifted"))
+
+
 def order(method: str) -> tuple[int, int]:
     """Returns where a method stands in tables and figures: reference rows, zero-shot, supervised."""
     base = next((method.removesuffix(s) for s in VARIANTS if method.endswith(s)), method)
