@@ -392,6 +392,28 @@ def test_training_documents_of_a_set_without_train_split(files):
     assert list(corpora.training_documents(test).documents["id"]) == ["v1", "t2"]
 
 
+def test_training_documents_of_several_test_sets(files):
+    write_filtered(files)
+    first, second = (corpora.load("goemotions", split, annotations="none") for split in ("test", "dev"))
+    left = corpora.training_documents(first, second.take([0]), annotations="none")
+    assert list(left.documents["id"]) == ["d2", "d3", "d4"]
+
+
+def test_gold_sets_stand_for_votes_where_they_are_asked_for(files):
+    write_filtered(files)
+    write_subset(files)
+    dev = corpora.load("goemotions", "dev", annotations="none")
+    known = corpora.training_documents(corpora.load("goemotions", "dev", annotations="subset"), annotations="subset")
+    more = corpora.add_gold(known, [dev], 10)
+    added = more.take(np.arange(len(known), len(more)))
+    assert (
+        list(added.documents["id"]) == ["r1"] and (added.votes == added.gold).all() and added.annotators.tolist() == [0]
+    )
+    assert list(more.documents["id"][: len(known)]) == list(known.documents["id"])
+    with pytest.raises(ValueError, match="leave gold_limit at 0"):
+        corpora.add_gold(corpora.load("vignettes", "dev"), [], 10)
+
+
 def test_training_documents_have_votes_where_any_have(files):
     write_filtered(files)
     write_subset(files)
