@@ -135,3 +135,10 @@ def test_the_threshold_is_of_f1_alone(corpus):
     low, high = alignment.score(half, corpus), alignment.score(half, corpus, 0.6)
     assert (low["nll"] == high["nll"]).all() and low["f1"].mean() != high["f1"].mean()
     assert (high["f1"] == (corpus.votes < 0.5).all(axis=1)).all()
+
+
+def test_methods_without_a_form_are_rows_without_numbers(corpus):
+    scores = {("m", "unary_breakdown"): alignment.score(np.full(corpus.votes.shape, 0.5), corpus)}
+    table = alignment.tabulate(scores, corpus, absent=[("m", "max_over_generations")])
+    rows = table[table["method"] == "max_over_generations"]
+    assert set(rows["metric"]) == set(table["metric"]) and rows["mean"].isna().all() and not rows["best"].any()

@@ -99,6 +99,18 @@ def test_pairwise_outcomes_forget_by_how_much():
     assert abs(readouts.pairwise(close) - readouts.pairwise(far)).max() > 0.3
 
 
+def test_a_preference_for_the_first_label_is_taken_out():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(50, 4))
+    first = expit(scores[:, :, None] - scores[:, None, :] + 1.5)
+    first[:, range(4), range(4)] = NAN
+    truth = expit(scores[:, :-1] - scores[:, -1:])
+    found = readouts.pairwise_with_position(first)
+    assert np.abs(found - truth).mean() < 0.03  # the ridge draws a little
+    one_order = np.where(np.triu(np.ones((4, 4), bool), 1), first, NAN)  # earlier labels always stand first
+    assert np.abs(readouts.pairwise(one_order) - truth).mean() > 0.15
+
+
 def test_pairwise_single_is_a_softmax_of_the_scores():
     wins = both_ways([[0, 0.9, 0.7], [0, 0, 0.2], [0, 0, 0]])
     value = readouts.pairwise_single(wins)
@@ -210,7 +222,7 @@ class TinyTrace:
         yes = np.array([[1.0, 0.0, NAN], [0.5, 0.5, NAN], [0.0, 2.0, NAN]])  # none is not asked
         return yes, np.zeros((3, 3)) + np.array([0.0, 0.0, NAN])
 
-    def pairwise_wins(self):
+    def pairwise_wins(self, ordered=False):
         return np.concatenate([both_ways(upper) for upper in PAIRS])
 
     def table(self, name):
@@ -232,6 +244,7 @@ def test_from_trace():
         "unary_breakdown": expit([[1.0, 0.0], [0.5, 0.5], [0.0, 2.0]]),
         "binary_breakdown": [readouts.pairwise(both_ways(upper))[0] for upper in PAIRS],
         "binary_breakdown_outcomes": [readouts.pairwise(both_ways(np.round(upper)))[0] for upper in PAIRS],
+        "binary_breakdown_position": [readouts.pairwise(both_ways(upper))[0] for upper in PAIRS],  # none to take out
         "max_over_generations": [[first[0], second[1]], alone[:2], [0.5, 0.5]],
         "path_marginal": [np.minimum(first + 0.9 * second, 1)[:2], alone[:2], [0.5, 0.5]],
         # Lists that begin with fear are open, and so is joy, joy: half of their mass may still say the other label.
@@ -242,6 +255,10 @@ def test_from_trace():
         ],
     }
     assert set(expected) == set(readouts.METHODS)
+    trace.settings = {"views": ["pairwise"], "pair_order": "plan"}
+    assert readouts.readable(trace) == ["binary_breakdown", "binary_breakdown_outcomes"]
+    trace.settings["pair_order"] = "both"
+    assert readouts.readable(trace)[-1] == "binary_breakdown_position"
     for method, values in expected.items():
         assert readouts.from_trace(trace, method) == pytest.approx(np.array(values), abs=2e-8), method
 
@@ -274,7 +291,7 @@ def test_documents_whose_failure_is_recorded_have_no_numbers(method):
     failed = np.array([False, True, False])
     yes, no, wins = *TinyTrace().unary_logits(), TinyTrace().pairwise_wins()
     yes[1] = no[1] = wins[1] = NAN
-    trace.unary_logits, trace.pairwise_wins = lambda: (yes, no), lambda: wins
+    trace.unary_logits, trace.pairwise_wins = lambda: (yes, no), lambda **_: wins
     with pytest.raises(ValueError, match=r"1 of 3 documents"):
         readouts.from_trace(trace, method)
     trace.complete = lambda: ~failed

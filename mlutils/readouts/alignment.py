@@ -56,12 +56,19 @@ def describe_documents(corpus: Corpus, conventions: str = "ours") -> str:
     return name if conventions == "ours" else f"{name}, {conventions} conventions"
 
 
-def tabulate(scores: Scores, corpus: Corpus, compared: Collection[str] = (), documents: str = "") -> pd.DataFrame:
+def tabulate(
+    scores: Scores,
+    corpus: Corpus,
+    compared: Collection[str] = (),
+    documents: str = "",
+    absent: Collection[tuple[str, str]] = (),
+) -> pd.DataFrame:
     """Returns the tidy table: one row a model, method and metric, with mean, 95 % interval and n.
 
     `best` marks the best of the methods `compared` (none: of all) where a paired bootstrap test tells it from the
-    second best (p < 0.05). documents: as `describe_documents`. Raises ValueError where scores are of different numbers
-    of documents.
+    second best (p < 0.05). documents: as `describe_documents`. absent: rows (model, method)
+    that have no form for this corpus, NaN here and "N/A" in tables. Raises ValueError where scores are of different
+    numbers of documents.
     """
     rows = []
     for (model, method), by_metric in scores.items():
@@ -83,9 +90,13 @@ def tabulate(scores: Scores, corpus: Corpus, compared: Collection[str] = (), doc
                     False,
                 ]
             )
+    measured = dict.fromkeys(metric for by_metric in scores.values() for metric in by_metric)
+    nothing = [np.nan, np.nan, np.nan, len(corpus), False]
+    for row in absent:
+        rows += [[corpus.name, documents or describe_documents(corpus), *row, metric, *nothing] for metric in measured]
     table = pd.DataFrame(rows, columns=COLUMNS)
     for metric, group in table[table["method"].isin(compared or table["method"])].groupby("metric"):
-        ranked = group.sort_values("mean", ascending=LOWER_IS_BETTER[metric]).head(2)
+        ranked = group.dropna(subset="mean").sort_values("mean", ascending=LOWER_IS_BETTER[metric]).head(2)
         if len(ranked) == 2 and len(corpus) > 1:
             first, second = (scores[row.model, row.method][metric] for row in ranked.itertuples())
             table.loc[ranked.index[0], "best"] = metrics.paired_difference(first, second)[3] < SIGNIFICANT

@@ -120,6 +120,16 @@ def pairwise(wins, outcomes=False) -> np.ndarray:
     return expit(scores[:, :-1] - scores[:, -1:])
 
 
+def pairwise_with_position(first_wins) -> np.ndarray:
+    """Returns `pairwise` with a preference for whichever label stands first, one for all documents, taken out.
+
+    first_wins: (D, L + 1, L + 1), [d, i, j] = P(i beats j) where i stood at a, pairs asked in both orders. Returns
+    (D, L). Raises ValueError as `bradley_terry.fit_with_position` does.
+    """
+    scores = bradley_terry.fit_with_position(first_wins)[0]
+    return expit(scores[:, :-1] - scores[:, -1:])
+
+
 def pairwise_single(wins, outcomes=False) -> np.ndarray:
     """Returns the softmax of the labels' Bradley-Terry scores, for single-label sets, where none takes no part.
 
@@ -147,6 +157,7 @@ class Method:
     views: tuple[str, ...]
     multi_label: Callable
     single_label: Callable | None
+    both_orders: bool = False  # needs pairs that were asked in both orders
 
 
 def from_trace(trace, method, conventions="ours") -> np.ndarray:
@@ -175,6 +186,7 @@ def readable(trace) -> list[str]:
         name
         for name, method in METHODS.items()
         if set(method.views) <= set(trace.settings["views"])
+        and (trace.settings["pair_order"] == "both" or not method.both_orders)
         and (method.single_label if trace.single_label else method.multi_label) is not None
     ]
 
@@ -221,6 +233,10 @@ def _pairwise(trace, outcomes=False):
     return _answered(trace, partial(pairwise, outcomes=outcomes), trace.pairwise_wins())
 
 
+def _pairwise_with_position(trace):
+    return _answered(trace, pairwise_with_position, trace.pairwise_wins(ordered=True))
+
+
 def _pairwise_single(trace, outcomes=False):
     return _answered(trace, partial(pairwise_single, outcomes=outcomes), trace.pairwise_wins()[:, :-1, :-1])
 
@@ -240,6 +256,14 @@ METHODS = {
             ("pairwise",),
             partial(_pairwise, outcomes=True),
             partial(_pairwise_single, outcomes=True),
+        ),
+        Method(
+            "binary_breakdown_position",
+            "Binary breakdown (position term)",
+            ("pairwise",),
+            _pairwise_with_position,
+            None,
+            both_orders=True,
         ),
         Method("max_over_generations", "Max-over-generations", ("list",), _max_over_generations, None),
         Method("path_marginal", "Path marginal", ("list",), _path_marginal, None),

@@ -216,7 +216,7 @@ def summary(table: pd.DataFrame) -> str:
     for (corpus, documents), rows in table.groupby(["corpus", "documents"], sort=False):
         metric = "nll" if (rows["metric"] == "nll").any() else "f1"
         values = rows[rows["metric"] == metric]
-        zero_shot = values[[look(method).group == "zero-shot" for method in values["method"]]]
+        zero_shot = values[[look(method).group == "zero-shot" for method in values["method"]]].dropna(subset="mean")
         if zero_shot.empty or OTHERS in documents:
             continue
         best = zero_shot.loc[zero_shot["mean"].idxmin() if metric == "nll" else zero_shot["mean"].idxmax()]
@@ -267,7 +267,7 @@ def write_tables(table: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Picture]:
-    drawn = main_documents(table[table["metric"] != "corrected_squared_error"])
+    drawn = main_documents(table[table["metric"] != "corrected_squared_error"].dropna(subset="mean"))
     voted = drawn[drawn["corpus"].isin(drawn.loc[drawn["metric"] == "nll", "corpus"])]
     shown = []
     if len(voted):

@@ -38,6 +38,7 @@ METHOD_LOOK = {
     "unary_breakdown": Look("Unary breakdown", "zero-shot", GREEN, "s", "-.", ".."),
     "binary_breakdown": Look("Binary breakdown", "zero-shot", ORANGE, "^", ":", "\\\\"),
     "binary_breakdown_outcomes": Look("Binary breakdown (outcomes)", "zero-shot", ORANGE, "v", "--", "||"),
+    "binary_breakdown_position": Look("Binary breakdown (position term)", "zero-shot", ORANGE, "<", "-.", "//"),
     "max_over_generations": Look("Max-over-generations", "zero-shot", PINK, "D", "-", "--"),
     "path_marginal": Look("Path marginal", "zero-shot", SKY, "P", "--", "++"),
     "set_marginal": Look("Set marginal", "zero-shot", BROWN, "h", "-.", "oo"),

@@ -142,7 +142,7 @@ def _lookup(frame, keys):
 
 def _ours(row):
     if row is None or np.isnan(row.mean):
-        return MISSING, "", False
+        return MISSING if row is None else ABSENT, "", False
     known = not np.isnan([row.low, row.high]).any()
     interval = f"[{row.low:.2f}, {row.high:.2f}]" if known else ""
     return f"{row.mean:.2f}", interval, bool(getattr(row, "best", False))
