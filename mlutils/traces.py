@@ -27,9 +27,14 @@ COLUMNS = {
     "steps": ["document", "variant", "step", "label", "repeated", "logits", "mass", "goes_on", "stops"],
     "questions": ["document", "kind", "first", "second", "logits", "mass"],
     "nodes": ["document", "prefix", "logits", "mass", "goes_on", "stops"],
+    "attention": [
+        *("document", "step", "input", "answer", "first", "shifted"),  # mass by layer, mean over heads
+        *("input_tokens", "answer_tokens", "first_tokens"),
+    ],
     "failures": ["document", "view", "error"],
 }
-STATES = "hidden.safetensors"
+STATES = "hidden.safetensors"  # first_label (D, H) of the view list, layers (D, layers + 1, H) of the view hidden
+STATE_NAMES = {"list": "first_label", "hidden": "layers"}
 
 
 class TraceError(ValueError):
@@ -78,7 +83,7 @@ class Writer:
         states: np.ndarray | None = None,
         work: dict[str, float] | None = None,
     ) -> None:
-        """Adds a part: rows for some of the tables, first-label states (documents of the part, H), and what it took."""
+        """Adds a part: rows for some of the tables, hidden states (documents of the part, ..., H), and what it took."""
         temporary = Path(tempfile.mkdtemp(dir=self.parts, prefix=".writing-"))
         for name, rows in tables.items():
             pd.DataFrame(rows, columns=COLUMNS[name]).to_parquet(temporary / f"{name}.parquet")
@@ -107,10 +112,13 @@ class Writer:
                 total = work.setdefault(taken.pop("view"), dict.fromkeys(taken, 0))
                 total.update({name: round(total[name] + value, 2) for name, value in taken.items()})
         write_json(self.folder / "work.json", work)
-        states = [load_file(file)["states"] for part in parts if (file := part / STATES).exists()]
+        states: dict[str, list[np.ndarray]] = {}
+        for part in parts:
+            if (file := part / STATES).exists():
+                states.setdefault(STATE_NAMES[part.name.rpartition("-")[0]], []).append(load_file(file)["states"])
         if states:
-            joined = np.concatenate(states)
-            self._replace(STATES, lambda path: save_file({"first_label": joined}, path))
+            joined = {name: np.concatenate(found) for name, found in states.items()}
+            self._replace(STATES, lambda path: save_file(joined, path))
 
     def _replace(self, name: str, write) -> None:
         temporary = self.folder / f".{name}.tmp"
@@ -250,6 +258,14 @@ class Trace:
     def states(self) -> np.ndarray:
         """Returns the hidden states that predict the first label, float32 (D, H), NaN where there was none."""
         return load_file(self.folder / STATES)["first_label"]
+
+    def layer_states(self) -> np.ndarray:
+        """Returns the hidden states that predict the first label after each layer, float (D, layers + 1, H), NaN where
+        there was none; the last one is after the final norm. Raises TraceError for a trace without the view hidden.
+        """
+        if "hidden" not in self.settings["views"]:
+            raise TraceError(f"{self.folder} has no view hidden: trace with asked=[list, hidden]")
+        return load_file(self.folder / STATES)["layers"]
 
     def _rows(self, ids: Iterable[str]) -> np.ndarray:
         return pd.Index(self.documents["id"]).get_indexer(pd.Index(ids))

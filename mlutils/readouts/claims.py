@@ -1,0 +1,47 @@
+"""Verdicts on the paper's claims C1-C13: a statistic, named before looking, against the value that decides it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+VERDICTS = ("holds", "does not hold", "cannot be told here")
+FEWEST = 10  # documents or steps below which nothing is said
+COLUMNS = ["claim", "model", "corpus", "statistic", "value", "low", "high", "n", "decides", "verdict"]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """What decides a claim: it holds where the value is `above` (or not above) `than`."""
+
+    claim: str  # C1 ... C13
+    name: str
+    than: float
+    above: bool = True
+
+    @property
+    def rule(self) -> str:
+        """Returns the rule in words."""
+        return f"{'above' if self.above else 'below'} {self.than:g}"
+
+
+def judge(statistic: Statistic, model: str, corpus: str, value: float, low: float, high: float, n: int) -> dict:
+    """Returns a row of the verdict table: COLUMNS.
+
+    The claim holds (or does not) where the whole 95 % interval says so; otherwise, and for fewer than FEWEST cases, it
+    cannot be told here. Missing values (NaN) cannot be told.
+    """
+    low, high = (value if np.isnan(end) else end for end in (low, high))
+    right = (low > statistic.than, high < statistic.than)
+    yes, no = right if statistic.above else right[::-1]
+    told = n >= FEWEST and not np.isnan(value)
+    verdict = VERDICTS[0] if told and yes else VERDICTS[1] if told and no else VERDICTS[2]
+    named = {"claim": statistic.claim, "statistic": statistic.name, "decides": statistic.rule}
+    row = {"model": model, "corpus": corpus, "value": value, "low": low, "high": high, "n": n, "verdict": verdict}
+    return {name: (named | row)[name] for name in COLUMNS}
+
+
+def tabulate(rows: list[dict]) -> pd.DataFrame:
+    """Returns rows of `judge` as a table in the order of the claims."""
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.sort_values("claim", key=lambda claims: claims.str[1:].astype(int), kind="stable", ignore_index=True)
