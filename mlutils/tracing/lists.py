@@ -12,13 +12,14 @@ from mlutils.tracing.models import Model
 
 
 class ListView:
-    """Greedy lists with their label steps."""
+    """Greedy lists with their label steps; `variant` names their rows where several kinds of prompts are asked."""
 
     name = "list"
 
-    def __init__(self, model: Model, prompting):
-        self.model, self.prompting, self.engine = model, prompting, start_engine(model)
+    def __init__(self, model: Model, prompting, variant: str = name):
+        self.variant, self.model, self.prompting, self.engine = variant, model, prompting, start_engine(model)
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
+        self.state_shape = (model.network.config.hidden_size,)  # of what the engine keeps at a position
         tokenizer = model.tokenizer
         self.forms = vocabulary.label_tokens(tokenizer, self.labels, self.form)
         self.separators = vocabulary.separator_tokens(tokenizer, self.form) or {}
@@ -37,7 +38,7 @@ class ListView:
             written = self.engine.write([s for _, s in asked], self.select, self._finished, new, self._draft())
             outcomes |= {row: said for (row, _), said in zip(asked, written, strict=True)}
         tables = {"answers": [], "steps": [], "failures": []}
-        states = np.full((len(rows), self.model.network.config.hidden_size), np.nan, np.float32)
+        states = np.full((len(rows), *self.state_shape), np.nan, np.float32)
         for place, row in enumerate(rows):
             if isinstance(outcomes[row], Exception):
                 tables["failures"].append({"document": ids[row], "view": self.name, "error": str(outcomes[row])})
@@ -79,7 +80,7 @@ class ListView:
             steps.append(
                 {
                     "document": document,
-                    "variant": self.name,
+                    "variant": self.variant,
                     "step": number,
                     "label": said.label,
                     "repeated": said.label in before,
@@ -92,7 +93,7 @@ class ListView:
             before.add(said.label)
         row = {
             "document": document,
-            "variant": self.name,
+            "variant": self.variant,
             "text": text,
             "said": list(answer.labels),
             "status": answer.status,

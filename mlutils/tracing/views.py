@@ -1,7 +1,8 @@
 """Views: which prompts a trace consists of, and how a model's words become rows of a trace.
 
 `list` asks for a list of labels and keeps every label step; `unary` asks about one label at a time; `pairwise` asks
-which of two labels is better.
+which of two labels is better; `ratio` and `order` ask for lists behind other demonstrations, or with labels in another
+order; `sets` reads what follows likely lists.
 """
 
 import time
@@ -20,6 +21,7 @@ from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
 from mlutils.tracing.questions import ORDERS, PairwiseView, UnaryView, pair_up
 from mlutils.tracing.sets import SetsView
+from mlutils.tracing.variants import OrderView, RatioView
 
 PART = 32  # documents a part: what a killed run loses at most
 FAILING = 0.05  # share of documents that may fail before a run stops
@@ -36,12 +38,18 @@ class Prompting:
     new_tokens: int = 40  # the paper allows 18 (SemEval 25) and cuts some answers off
     conventions: str = "ours"  # released: lists without the line break before the answer, questions with a space
     pair_order: str = "plan"  # a name of `questions.ORDERS`; conventions="released" makes it released
+    label_order: tuple[str, ...] = ()  # how the instruction lists the labels; empty: as the corpus does
+    answer_order: str = "instruction"  # of labels in the demonstrations' answers: instruction | alphabetical
 
     def __post_init__(self):
         if self.conventions not in ("ours", "released"):
             raise ValueError(f"conventions {self.conventions!r} are not known: take ours or released")
         if self.pair_order not in ORDERS:
             raise ValueError(f"pair order {self.pair_order!r} is not known: take one of {', '.join(ORDERS)}")
+        if self.answer_order not in ("instruction", "alphabetical"):
+            raise ValueError(f"answer order {self.answer_order!r} is not known: take instruction or alphabetical")
+        if self.label_order and set(self.label_order) != set(self.corpus.labels):
+            raise ValueError(f"label order {self.label_order} must hold exactly the labels {self.corpus.labels}")
         if self.conventions == "released":
             self.pair_order = "released"
         # None takes no part in single-label sets.
@@ -50,8 +58,10 @@ class Prompting:
         check_labels(self.train.labels, self.template.form)
         shown = self.train.documents
         self._texts = dict(zip(shown["id"], shown["text"], strict=True))
+        listed = self.label_order if self.label_order and self.answer_order == "instruction" else self.train.labels
+        columns = [(label, self.train.labels.index(label)) for label in listed]
         self._labels = {
-            document: [label for label, held in zip(self.train.labels, gold, strict=True) if held]
+            document: [label for label, column in columns if gold[column]]
             for document, gold in zip(shown["id"], self.train.gold, strict=True)
         }
 
@@ -59,7 +69,7 @@ class Prompting:
         """Returns the prompt that asks for the labels of a document."""
         shown = [(self._texts[i], self._labels[i]) for i in self.plan.ids[self.plan.of(row)]]
         strip = self.conventions == "released"
-        return prompts.list_prompt(self.template, self.corpus.labels, shown, self._text(row), strip)
+        return prompts.list_prompt(self.template, self.label_order or self.corpus.labels, shown, self._text(row), strip)
 
     def unary_prompts(self, row: int) -> list[str]:
         """Returns the questions about a document: one a label, none last."""
@@ -83,7 +93,7 @@ class Prompting:
         return self.corpus.documents["text"].iloc[row]
 
 
-VIEWS = {view.name: view for view in (ListView, UnaryView, PairwiseView, SetsView)}
+VIEWS = {view.name: view for view in (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView)}
 
 
 def write_trace(
@@ -121,6 +131,7 @@ def write_trace(
             "pair_order": prompting.pair_order,
             "plan": prompting.plan.as_json(),
             "first_prompt": prompting.list_prompt(0) if len(corpus) else "",
+            **_describe_variants(prompting, views),
             **settings,
         },
     )
@@ -144,6 +155,17 @@ def write_trace(
             _stop_if_failing(writer, len(corpus) * len(views))
     writer.finish()
     return Trace(folder)
+
+
+def _describe_variants(prompting: Prompting, views: Sequence[str]) -> dict:
+    """Returns the plans and orders of labels of all variants that are asked, as settings; {} where there are none."""
+    plans = {
+        name: {"plan": varied.plan.as_json(), "label_order": list(varied.label_order)}
+        for view in views
+        if hasattr(VIEWS[view], "vary")
+        for name, varied in VIEWS[view].vary(prompting).items()
+    }
+    return {"answer_order": prompting.answer_order, "variants": plans} if plans else {}
 
 
 def _documents(corpus: Corpus) -> list[dict]:
