@@ -142,3 +142,19 @@ def test_methods_without_a_form_are_rows_without_numbers(corpus):
     table = alignment.tabulate(scores, corpus, absent=[("m", "max_over_generations")])
     rows = table[table["method"] == "max_over_generations"]
     assert set(rows["metric"]) == set(table["metric"]) and rows["mean"].isna().all() and not rows["best"].any()
+
+
+def test_c11_is_decided_by_paired_differences(corpus):
+    base = np.linspace(1, 3, 40)
+    scores = {
+        ("m", "max_over_generations"): {"nll": base},
+        ("m", "unary_breakdown"): {"nll": base + 0.5},
+        ("m", "compare_to_none"): {"nll": base + 9},
+        ("", "encoder_soft"): {"nll": base - 0.25},
+        ("", "tfidf"): {"nll": base - 5},  # a reference row, not a supervised one
+    }
+    ahead, behind = alignment.judge_readouts(scores, corpus, ["encoder_soft"])
+    assert ahead["value"] == pytest.approx(-0.5) and ahead["verdict"] == "holds" and ahead["n"] == 40
+    assert behind["value"] == pytest.approx(-0.25) and behind["verdict"] == "holds"
+    scores["m", "unary_breakdown"] = {"nll": base - 0.1}
+    assert alignment.judge_readouts(scores, corpus, [])[0]["verdict"] == "does not hold"

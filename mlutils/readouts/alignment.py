@@ -8,11 +8,12 @@ import pandas as pd
 
 from mlutils import metrics, noise_floor
 from mlutils.corpora import Corpus
-from mlutils.readouts import bradley_terry
+from mlutils.readouts import bradley_terry, claims
 
 LOWER_IS_BETTER = {"nll": True, "l1": True, "f1": False, "corrected_squared_error": True}
 COLUMNS = ["corpus", "documents", "model", "method", "metric", "mean", "low", "high", "n", "best"]
 SIGNIFICANT = 0.05
+FREE = ("compare_to_none", "hard_predictions", "unary_breakdown", "binary_breakdown")  # beside max-over-generations
 
 Scores = dict[tuple[str, str], dict[str, np.ndarray]]  # (model, method) -> metric -> (D,)
 
@@ -161,6 +162,27 @@ def count_exclusions(corpus: Corpus, traces: Mapping[str, object], train: Corpus
     rows.append(("labels never or always used in train: predicted at that rate", never))
     table = pd.DataFrame([[what, len(which), ", ".join(which[:5])] for what, which in rows])
     return table.set_axis(["what", "number", "which"], axis=1)
+
+
+def judge_readouts(scores: Scores, corpus: Corpus, supervised: Collection[str]) -> list[dict]:
+    """Returns rows of the verdict table for claim C11, two for each model: see the statistics below.
+
+    Paired over documents; the best other readout, and the best supervised row, are those of the lowest mean NLL.
+    """
+    ahead = claims.Statistic("C11", "NLL of max-over-generations minus the best other free readout", 0, above=False)
+    behind = claims.Statistic("C11", "NLL of the best supervised row minus max-over-generations", 0, above=False)
+    rows = []
+    for model in dict.fromkeys(model for model, method in scores if method == "max_over_generations"):
+        nll = {row: by_metric["nll"] for row, by_metric in scores.items() if "nll" in by_metric}
+        best = nll[model, "max_over_generations"]
+        free = [nll[model, method] for method in FREE if (model, method) in nll]
+        trained = [values for (_, method), values in nll.items() if method in supervised]
+        for statistic, others, sign in ((ahead, free, 1), (behind, trained, -1)):
+            if others:
+                other = min(others, key=np.mean)
+                found = metrics.paired_difference(*((best, other)[::sign]))[:3]
+                rows.append(claims.judge(statistic, model, corpus.name, *found, len(best)))
+    return rows
 
 
 def check_same_plan(tested, aside) -> None:

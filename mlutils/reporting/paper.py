@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlutils.reporting import comparison, pages, pictures, published, tables
+from mlutils.reporting import comparison, pages, pictures, published, tables, verdicts
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
 
@@ -120,6 +120,9 @@ def build(
     shown = publish or root / "figures"
     shown.mkdir(parents=True, exist_ok=True)
     sections, written = [], []
+    if len(gather(records, "claims")):
+        sections.append(verdicts.verdicts(records, root))
+        written += verdicts.write(records, shown)
     if len(gather(records, "datasets")):
         sections.append(datasets(records, root))
     if any(record["notebook"] == "10_trace" for record in records):
