@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlutils.tracing import vocabulary
-from mlutils.tracing.answers import is_finished, parse
+from mlutils.tracing.answers import Answer, is_finished, parse
 from mlutils.tracing.engine import Draft, Written
 from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
@@ -29,14 +29,7 @@ class ListView:
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], np.ndarray]:
         """Returns rows of answers, steps and failures for some documents, and their first-label states."""
         ids = self.prompting.corpus.documents["id"]
-        sequences = vocabulary.encode_prompts(self.model.tokenizer, [self.prompting.list_prompt(r) for r in rows])
-        new = self.prompting.new_tokens
-        fits = {row: too_long(self.model, len(sequence) + new) for row, sequence in zip(rows, sequences, strict=True)}
-        asked = [(row, sequence) for row, sequence in zip(rows, sequences, strict=True) if fits[row] is None]
-        outcomes = dict(fits)
-        if asked:
-            written = self.engine.write([s for _, s in asked], self.select, self._finished, new, self._draft())
-            outcomes |= {row: said for (row, _), said in zip(asked, written, strict=True)}
+        _, outcomes = self.write(rows)
         tables = {"answers": [], "steps": [], "failures": []}
         states = np.full((len(rows), *self.state_shape), np.nan, np.float32)
         for place, row in enumerate(rows):
@@ -49,6 +42,24 @@ class ListView:
             if first is not None:
                 states[place] = outcomes[row].states[first].numpy()
         return tables, states
+
+    def write(self, rows: Sequence[int]) -> tuple[dict[int, list[int]], dict[int, Written | Exception]]:
+        """Returns the prompt tokens of each document, and its greedy answer or the error that it fails with."""
+        sequences = vocabulary.encode_prompts(self.model.tokenizer, [self.prompting.list_prompt(r) for r in rows])
+        new, prompts = self.prompting.new_tokens, dict(zip(rows, sequences, strict=True))
+        outcomes = {row: too_long(self.model, len(sequence) + new) for row, sequence in prompts.items()}
+        asked = [row for row in rows if outcomes[row] is None]
+        if asked:
+            written = self.engine.write([prompts[r] for r in asked], self.select, self._finished, new, self._draft())
+            outcomes |= dict(zip(asked, written, strict=True))
+        return prompts, outcomes
+
+    def find_labels(self, written: Written) -> tuple[Answer, list[int]]:
+        """Returns a parsed answer, and which of its tokens begins each label said, none and repetitions included."""
+        text = self.model.tokenizer.decode(written.tokens, clean_up_tokenization_spaces=False)
+        answer = parse(text, self.labels, self.form, written.complete)
+        starts = vocabulary.offsets(self.model.tokenizer, written.tokens)
+        return answer, [vocabulary.token_at(starts, said.start) for said in answer.said]
 
     def _draft(self) -> Draft:
         # Made anew for each part, so that a part does not depend on the parts before it.
@@ -69,11 +80,10 @@ class ListView:
         """Returns the answer's row, the rows of its label steps, and the token that starts the first label."""
         tokenizer = self.model.tokenizer
         text = tokenizer.decode(written.tokens, clean_up_tokenization_spaces=False)
-        answer = parse(text, self.labels, self.form, written.complete)
+        answer, firsts = self.find_labels(written)
         starts = vocabulary.offsets(tokenizer, written.tokens)
         steps, before = [], set()
-        for number, said in enumerate(answer.said, start=1):
-            at = vocabulary.token_at(starts, said.start)
+        for number, (said, at) in enumerate(zip(answer.said, firsts, strict=True), start=1):
             logits = written.logits[at]
             share = np.exp(logits - written.normaliser[at])
             goes_on, stops = self._what_follows(written, starts, said.end)
@@ -99,8 +109,7 @@ class ListView:
             "status": answer.status,
             "tokens": len(written.tokens),
         }
-        first = vocabulary.token_at(starts, answer.said[0].start) if answer.said else None
-        return row, steps, first
+        return row, steps, firsts[0] if firsts else None
 
     def _what_follows(self, written: Written, starts: list[int], end: int) -> tuple[float, float]:
         """Returns the mass in the full softmax of going on and of stopping after a label (0, 0 if not decided)."""

@@ -1,0 +1,224 @@
+"""The view `attention`: where a model looks when it begins a later label (Table 6, claim C8).
+
+No attention map is kept. The pass over prompt and answer runs as always; beside it, the scores of the few rows that
+predict a later label's first token are computed once more from the layer's own queries and keys (rotated already), and
+the mass on a segment is exp(logsumexp of its scores - logsumexp of all).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from mlutils.tracing.engine import BadLogits, PackedEngine, Trie
+from mlutils.tracing.lists import ListView
+from mlutils.tracing.models import Model
+from mlutils.tracing.padded import PaddedEngine
+
+SEGMENTS = ("input", "answer", "first", "shifted")
+RECORDED = "sdpa_recorded"  # the name of the attention that also records
+CHANGES = ("softcap", "position_bias", "s_aux")  # of scores, beyond query times key: they would have to be redone
+
+# Without a mask function under its name, transformers would drop the causal mask.
+AttentionMaskInterface.register(RECORDED, sdpa_mask)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prompt with its answer up to the token before the last label, and the tokens that begin its labels."""
+
+    prompt: list[int]
+    answer: list[int]
+    firsts: list[int]  # indices in the answer, ascending, one a label step; two at least
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *self.answer[: self.firsts[-1]]]
+
+    @property
+    def steps(self) -> range:
+        return range(2, len(self.firsts) + 1)
+
+    def query(self, step: int) -> int:
+        """Returns the position that predicts the first token of a step's label."""
+        return len(self.prompt) + self.firsts[step - 1] - 1
+
+    def segments(self, step: int) -> dict[str, list[int]]:
+        """Returns the positions of each of SEGMENTS at a step; input and answer are all that the query sees."""
+        first = [len(self.prompt) + at for at in self.firsts[: step - 1]]
+        return {
+            "input": list(range(len(self.prompt))),
+            "answer": list(range(len(self.prompt), self.query(step) + 1)),
+            "first": first,
+            "shifted": [at - 1 for at in first],  # the released code reads one token too early
+        }
+
+
+class AttentionView:
+    """Attention at the label steps from the second on, by segment and layer, mean over heads."""
+
+    name = "attention"
+
+    def __init__(self, model: Model, prompting):
+        """Raises ValueError for a model whose attention does not go through transformers' attention interface."""
+        if not model.network._supports_attention_backend:
+            raise _unreadable(model, "does not go through the attention interface of transformers")
+        self.model, self.prompting, self.lists = model, prompting, ListView(model, prompting)
+        self.engine = PackedAttention(model) if model.packed else PlainAttention(model)
+        self.lists.engine = self.engine  # one cached prefix and one count for both
+
+    def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], None]:
+        """Returns rows of attention and failures for some documents; an answer with one label gives no row."""
+        ids = self.prompting.corpus.documents["id"]
+        prompts, outcomes = self.lists.write(rows)
+        readings = {}
+        for row, written in outcomes.items():
+            if not isinstance(written, Exception):
+                firsts = self.lists.find_labels(written)[1]
+                if len(firsts) >= 2:
+                    readings[row] = Reading(prompts[row], written.tokens, firsts)
+        if readings:
+            outcomes |= dict(zip(readings, self.engine.attend(list(readings.values())), strict=True))
+        tables = {"attention": [], "failures": []}
+        for row in rows:
+            if isinstance(outcomes[row], Exception):
+                tables["failures"].append({"document": ids[row], "view": self.name, "error": str(outcomes[row])})
+            elif row in readings:
+                tables["attention"] += _tabulate(ids[row], readings[row], outcomes[row])
+        return tables, None
+
+
+class PackedAttention(PackedEngine):
+    """The packed engine that also reads attention."""
+
+    def attend(self, readings: Sequence[Reading]) -> list:
+        """Returns the attention (steps, layers, SEGMENTS) of each reading, or the BadLogits it raised."""
+        self._settle([reading.prompt for reading in readings])  # answers stay behind the prefix: their rows are asked
+        rows = self._rows([[reading.tokens] for reading in readings])
+        return self._each_row(rows, lambda row: self._attend_row([readings[i] for i in row]))
+
+    def _attend_row(self, readings: list[Reading]) -> list[np.ndarray]:
+        trie, held = Trie(self), len(self.prefix)
+        # The key of each position of a document: the prefix in the cache, then the document's path through the trie.
+        keys = [[*range(held), *(held + node for node in trie.add(reading.tokens[held:]))] for reading in readings]
+        return _record(self.model, readings, keys, held, held + len(trie.tokens), trie.run)
+
+
+class PlainAttention(PaddedEngine):
+    """The engine for models that cannot be packed, which reads attention a document a pass."""
+
+    def attend(self, readings: Sequence[Reading]) -> list:
+        """Returns the attention (steps, layers, SEGMENTS) of each reading, or the BadLogits it raised."""
+        outcomes = []
+        for reading in readings:
+            try:
+                outcomes += self._attend_one(reading)
+            except BadLogits as error:
+                outcomes.append(error)
+        return outcomes
+
+    @torch.inference_mode()
+    def _attend_one(self, reading: Reading) -> list[np.ndarray]:
+        ids, _ = self._pad([reading.tokens])
+        length = len(reading.tokens)
+        ask = lambda: self.model.network.base_model(input_ids=ids, use_cache=False)  # noqa: E731
+        return _record(self.model, [reading], [range(length)], 0, length, ask)
+
+
+def _record(model: Model, readings, keys, held: int, length: int, ask) -> list[np.ndarray]:
+    """Returns what `ask`, one pass over `length` keys of which the first `held` are in the cache, attends to.
+
+    keys: for each reading, the key of each of its positions.
+    """
+    wanted = [(reading, key, step) for reading, key in zip(readings, keys, strict=True) for step in reading.steps]
+    rows = [key[reading.query(step)] - held for reading, key, step in wanted]
+    inside = torch.zeros(len(SEGMENTS), len(wanted), length, dtype=torch.bool)
+    for number, (reading, key, step) in enumerate(wanted):
+        for segment, positions in enumerate(reading.segments(step).values()):
+            inside[segment, number, [key[position] for position in positions]] = True
+    with recording(model, rows, inside) as layers:
+        ask()
+    depth = model.network.config.get_text_config().num_hidden_layers
+    if len(layers) != depth:
+        raise _unreadable(model, f"was seen in {len(layers)} of {depth} layers")
+    masses = np.stack(layers, axis=1)
+    if not np.isfinite(masses).all():
+        raise BadLogits("the model gives attention that is not finite (NaN or infinite)")
+    return np.split(masses, np.cumsum([len(reading.steps) for reading in readings])[:-1])
+
+
+@contextmanager
+def recording(model: Model, rows: Sequence[int], inside: torch.Tensor) -> Iterator[list[np.ndarray]]:
+    """Records attention while it is open, into one array (rows, segments) a layer, in the order of the layers.
+
+    rows: of the pass's queries. inside: bool (segments, rows, keys). The model's output is as without recording.
+    Raises ValueError where scores are more than query times key.
+    """
+    layers: list[np.ndarray] = []
+
+    def attend(module, query, key, value, attention_mask, scaling=None, **options):
+        if changed := [name for name in CHANGES if options.get(name) is not None]:
+            raise _unreadable(model, f"changes its scores by {', '.join(changed)}")
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        layers.append(_read_masses(query[0, :, rows], key[0], _mask_rows(attention_mask, rows, key), scale, inside))
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+
+    # Modules hold configs, and other models may hold the same ones: each gets back what it had.
+    configs = {id(m.config): m.config for m in model.network.modules() if hasattr(m, "config")}.values()
+    before = [(config, config._attn_implementation) for config in configs]
+    ALL_ATTENTION_FUNCTIONS[RECORDED] = attend
+    try:
+        for config, _ in before:
+            config._attn_implementation = RECORDED
+        yield layers
+    finally:
+        for config, implementation in before:
+            config._attn_implementation = implementation
+        del ALL_ATTENTION_FUNCTIONS[RECORDED]
+
+
+def _mask_rows(mask: torch.Tensor | None, rows: Sequence[int], key: torch.Tensor) -> torch.Tensor:
+    """Returns the additive mask of some query rows, float32 (heads or 1, rows, keys)."""
+    if mask is None:  # causal, and nothing in the cache
+        at = torch.arange(key.shape[2], device=key.device)
+        mask = (at <= torch.tensor(rows, device=key.device)[:, None])[None]
+    else:
+        mask = mask[0, :, rows]
+    if mask.dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -torch.inf)
+    return mask.float()
+
+
+def _read_masses(query, key, mask, scaling: float, inside: torch.Tensor) -> np.ndarray:
+    """Returns the mean over heads of the mass on each segment, (rows, segments).
+
+    query: (heads, rows, size); key: (key heads, keys, size), each shared by heads / key heads of them.
+    """
+    heads, rows, size = query.shape
+    grouped = query.float().view(key.shape[0], heads // key.shape[0], rows, size)
+    scores = torch.einsum("kgrd,ksd->kgrs", grouped, key.float()).flatten(0, 1) * scaling + mask
+    total = scores.logsumexp(-1)
+    outside = ~inside.to(scores.device)
+    masses = [(scores.masked_fill(each, -torch.inf).logsumexp(-1) - total).exp().mean(0) for each in outside]
+    return torch.stack(masses, dim=-1).double().cpu().numpy()
+
+
+def _tabulate(document: str, reading: Reading, masses: np.ndarray) -> list[dict]:
+    """Returns the rows of a document: one a label step from the second on."""
+    rows = []
+    for step, by_layer in zip(reading.steps, masses, strict=True):
+        tokens = {name: len(positions) for name, positions in reading.segments(step).items()}
+        mass = dict(zip(SEGMENTS, by_layer.T.tolist(), strict=True))
+        counts = {f"{name}_tokens": tokens[name] for name in ("input", "answer", "first")}
+        rows.append({"document": document, "step": step, **mass, **counts})
+    return rows
+
+
+def _unreadable(model: Model, why: str) -> ValueError:
+    return ValueError(f"the attention of {model.name} cannot be read: it {why}; leave the view attention out")
