@@ -2,7 +2,7 @@
 
 `list` asks for a list of labels and keeps every label step; `unary` asks about one label at a time; `pairwise` asks
 which of two labels is better; `ratio` and `order` ask for lists behind other demonstrations, or with labels in another
-order; `sets` reads what follows likely lists.
+order; `sets` reads what follows likely lists, `attention` where the model looks when it begins a later label.
 """
 
 import time
@@ -16,6 +16,7 @@ from mlutils.corpora import Corpus
 from mlutils.traces import Trace, TraceError, Writer
 from mlutils.tracing import prompts
 from mlutils.tracing.answers import NONE, check_labels, format_answer
+from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.demonstrations import Plan
 from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
@@ -93,7 +94,8 @@ class Prompting:
         return self.corpus.documents["text"].iloc[row]
 
 
-VIEWS = {view.name: view for view in (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView)}
+KINDS = (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView, AttentionView)
+VIEWS = {view.name: view for view in KINDS}
 
 
 def write_trace(
