@@ -1,0 +1,140 @@
+"""Fig. 2, 3, 5, 9, 10, 11: numbers at their places, and words where there is nothing to draw."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlutils.readouts import steps
+from mlutils.reporting import spikiness
+
+NAN = float("nan")
+
+
+def rows(corpus, model, step, last, values, second=0.1, next_said=0.2):
+    return pd.DataFrame(
+        {
+            "model": model,
+            "corpus": corpus,
+            "document": [f"{corpus}{i}" for i in range(len(values))],
+            "step": step,
+            "last": last,
+            "first": values,
+            "second": second,
+            "entropy": 1.0 + np.asarray(values),
+            "top1": "joy",
+            "next_label": None if last else "fear",
+            "next_said": NAN if last else next_said,
+            "second_next": NAN if last else 0.3,
+            "second_is_next": NAN if last else [i % 2 for i in range(len(values))],
+        }
+    )
+
+
+@pytest.fixture
+def table():
+    """SemEval has both groups at r = 1, two last steps at r = 2; MFRC has last steps only."""
+    spread = np.linspace(0.4, 0.9, 12)
+    parts = [rows("semeval", "m", 1, True, spread), rows("semeval", "m", 1, False, spread / 2)]
+    parts += [rows("semeval", "m", 2, True, [0.7, 0.8]), rows("mfrc", "m", 1, True, spread)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def texts(axis):
+    return [text.get_text().replace("\n", " ") for text in axis.texts if text.get_text()]
+
+
+def ticks(axis):
+    return [tick.get_text().replace("\n", " ") for tick in axis.get_xticklabels()]
+
+
+def halves(axis):
+    """Returns left, right, low, high of the violins of an axis."""
+    boxes = [shape.get_paths()[0].get_extents() for shape in axis.collections]
+    return [(box.x0, box.x1, box.y0, box.y1) for box in boxes]
+
+
+def test_fig_2_has_last_left_intermediate_right_numbers_under_each_and_few_steps_as_dots(table):
+    semeval, mfrc = spikiness.largest(table).axes
+    assert semeval.get_title(loc="left") == "SemEval" and mfrc.get_title(loc="left") == "MFRC"
+    assert ticks(semeval) == ["r = 1 12 / 12", "r = 2 2 / 0"] and ticks(mfrc) == ["r = 1 12 / 0", "r = 2 0 / 0"]
+    (last, going) = sorted(halves(semeval))
+    assert (
+        last[1] <= 0 <= going[0] and last[2:] == pytest.approx((0.4, 0.9)) and going[2:] == pytest.approx((0.2, 0.45))
+    )
+    assert [line.get_ydata().tolist() for line in semeval.lines if line.get_marker() == "o"] == [[0.7, 0.8]]
+    assert texts(semeval) == ["no intermediate step"]
+    assert texts(mfrc) == ["no intermediate step", "no answer has a step 2"] and len(halves(mfrc)) == 1
+
+
+def test_fig_3_adds_what_becomes_of_the_second_label(table):
+    table.loc[table["next_label"] == "fear", "top1"] = ["fear"] * 3 + ["joy"] * 9  # three say the argmax again
+    shares = steps.summarise(table)
+    semeval, mfrc = spikiness.second(table, shares).axes
+    assert ticks(semeval)[:3] == ["second r = 1 12 / 12", "said next 9", "second r + 1 12"]
+    assert ticks(semeval)[3:] == ["second r = 2 2 / 0", "said next 0", "second r + 1 0"]
+    (found,) = [text for text in texts(semeval) if "said next" in text]
+    share = shares.query("corpus == 'semeval' and quantity == 'second_is_next' and step == 1").iloc[0]
+    assert found == f"second said next: 50 % [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
+    assert texts(mfrc) == ["no intermediate step", "no step", "no step", "no answer has a step 2", "no step", "no step"]
+
+
+def test_fig_9_draws_the_quartiles(table):
+    (semeval, _) = spikiness.boxes(table).axes
+    assert ticks(semeval)[0] == "largest r = 1 12 / 12"
+    heights = [patch.get_path().get_extents() for patch in semeval.patches if patch.get_path().get_extents().height > 0]
+    quartiles = np.quantile(np.linspace(0.4, 0.9, 12), [0.25, 0.75])
+    assert any((box.y0, box.y1) == pytest.approx(tuple(quartiles)) for box in heights)
+
+
+def test_fig_10_has_the_entropy_of_knowing_nothing(table):
+    semeval, mfrc = spikiness.entropies(table, {"semeval": 11, "mfrc": 7}).axes
+    assert [line.get_ydata()[0] for line in mfrc.lines if line.get_linestyle() == "--"][-1] == 3
+    assert semeval.get_ylim()[1] > np.log2(12) and len(semeval.figure.legends) == 1
+
+
+def test_fig_5_names_what_it_drops():
+    columns = ["model", "corpus", "gold", "label", "mean", "low", "high", "n", "shown"]
+    points = [
+        ["m", "semeval", "two or more", "first", 0.6, 0.5, 0.7, 40, True],
+        ["m", "semeval", "two or more", "second", 0.4, 0.3, 0.5, 40, True],
+        ["m", "semeval", "any", "first", 0.9, 0.8, 1.0, 60, True],
+        ["m", "mfrc", "two or more", "first", 1.0, NAN, NAN, 3, False],
+        ["m", "mfrc", "two or more", "second", 1.0, NAN, NAN, 3, False],
+    ]
+    frame = pd.DataFrame(points, columns=columns)
+    (axis,) = spikiness.accuracies(frame).axes
+    (line,) = [container[0] for container in axis.containers]
+    assert line.get_ydata() == pytest.approx([0.6, 0.4]) and "MFRC (3)" in axis.get_xlabel()
+    (axis,) = spikiness.accuracies(frame[frame["corpus"] == "mfrc"]).axes
+    assert not axis.containers and texts(axis) == ["no model has enough answers with two or more labels"]
+
+
+def test_fig_11_has_bars_at_ranks_published_marks_and_words():
+    columns = ["model", "corpus", "reading", "label", "place", "mean", "low", "high", "n"]
+    places = [
+        ["m", "semeval", "A", 2, 2, 0.7, 0.6, 0.8, 30],
+        ["m", "semeval", "A", 2, 9, 0.2, 0.1, 0.3, 30],
+        ["m", "semeval", "A", 2, 11, 0.1, 0.0, 0.2, 30],
+        ["m", "semeval", "A", 3, 3, 1.0, 1.0, 1.0, 8],
+        ["m", "mfrc", "B", 0, 0, NAN, NAN, NAN, 0],
+    ]
+    semeval, mfrc = spikiness.second_ranks(pd.DataFrame(places, columns=columns)).axes
+    bars = {(round(bar.get_x() + bar.get_width() / 2, 1), round(bar.get_height(), 2)) for bar in semeval.patches}
+    assert bars == {(1.8, 0.7), (3.2, 1.0), (8.8, 0.3)}  # behind the eighth rank: joined
+    assert {line.get_ydata()[0] for line in semeval.lines if line.get_marker() in "os"} == {0.5, 0.65}
+    assert texts(semeval) == ["n = 30 / 8"] and texts(mfrc) == ["no answer with two or more labels"]
+
+
+def test_models_are_columns_and_a_missing_trace_is_said(table):
+    both = pd.concat([table, rows("mfrc", "other", 1, True, np.linspace(0.1, 0.9, 8))])
+    fig = spikiness.largest(both)
+    titles = [axis.get_title(loc="left") for axis in fig.axes]
+    assert titles == ["m\nSemEval", "other\nSemEval", "MFRC", "MFRC"]
+    assert texts(fig.axes[1]) == ["no label step"] and fig.get_size_inches()[0] == pytest.approx(6.30)
+
+
+def test_nothing_to_draw_and_missing_columns_are_errors(table):
+    with pytest.raises(ValueError, match="no rows"):
+        spikiness.largest(table.iloc[:0])
+    with pytest.raises(ValueError, match="lacks the columns .*entropy"):
+        spikiness.entropies(table.drop(columns="entropy"), {})
