@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlutils.reporting import comparison, pages, pictures, published, tables, verdicts
+from mlutils.reporting import comparison, generation, pages, pictures, published, tables, verdicts
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
 
@@ -127,6 +127,7 @@ def build(
         sections.append(datasets(records, root))
     if any(record["notebook"] == "10_trace" for record in records):
         sections.append(traces(records, root))
+    sections += generation.sections(records, shown, root)
     table = gather(records, "alignment")
     if len(table):
         sections.append(comparison.alignment(records, grid, shown, root))

@@ -23,6 +23,10 @@ MODELS = {
     "meta-llama/Llama-3.1-8B-Instruct": "Llama 3.1 8B Instruct",
     "meta-llama/Llama-3.3-70B-Instruct": "Llama 3.3 70B Instruct",
 }
+# Printed in the paper's text: Fig. 11, share of second labels that were second at the first step, and the range over
+# models of the steps whose second label is not said next (C4), in percent.
+SECOND_RANK = {"8B": 0.50, "70B": 0.65}
+NOT_NEXT = {"semeval": (48.1, 69.2), "goemotions": (22.2, 49.8)}
 SIZES = {"Llama 3.1 8B Instruct": "8B", "Llama 3.3 70B Instruct": "70B"}
 
 

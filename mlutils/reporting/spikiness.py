@@ -19,7 +19,7 @@ from mlutils.readouts.steps import GROUPS
 from mlutils.reporting.figures import COLUMN, TEXT
 from mlutils.reporting.looks import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, SKY
 from mlutils.reporting.pictures import plain, use_style
-from mlutils.reporting.published import corpus_title
+from mlutils.reporting.published import SECOND_RANK, corpus_title
 
 COLOURS = {"last": BLUE, "intermediate": ORANGE}
 SHADES = {"last": "#8fc1e3", "intermediate": "#f5cf8e"}
@@ -28,8 +28,6 @@ FEW = 6  # steps below which a violin or a box would show a shape that is not th
 TITLES = {"first": "largest", "second": "second", "next_said": "said\nnext", "second_next": "second\nr + 1"}
 UNENDED = ("cut off", "unknown label")  # statuses of answers that may go on behind their last known label
 RANKS = 8  # that Fig. 11 shows at most
-PUBLISHED_RANK = {"8B": 0.50, "70B": 0.65}  # share of second labels that were second at the first step (Fig. 11)
-PUBLISHED_NOT_NEXT = {"semeval": (48.1, 69.2), "goemotions": (22.2, 49.8)}  # percent of steps, over models (C4)
 CORPUS_MARKS = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (PINK, "D"), (BROWN, "v"), (SKY, "P"))
 MODEL_DASHES = ("-", "--", ":", "-.")
 
@@ -200,7 +198,7 @@ def second_ranks(table: pd.DataFrame) -> Figure:
             if far := found.loc[found["place"] > RANKS, "mean"].sum():
                 axis.bar(RANKS + 1 + side, far, **bars)
         for size, marker in (("8B", "o"), ("70B", "s")):
-            axis.plot(1.8, PUBLISHED_RANK[size], marker=marker, markerfacecolor="none", color=RED, linestyle="none")
+            axis.plot(1.8, SECOND_RANK[size], marker=marker, markerfacecolor="none", color=RED, linestyle="none")
         axis.set_xticks(range(1, RANKS + 2), [*map(str, range(1, RANKS + 1)), "on"])
         axis.set_xlim(0.4, RANKS + 1.6)
 

@@ -1,0 +1,126 @@
+"""The sections of the page about how lists are written (section 4 of the paper): steps, steering, attention, probes."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlutils.reporting import attention, pictures, published, tables
+from mlutils.reporting.collected import gather, reports
+from mlutils.reporting.pages import Section
+from mlutils.reporting.pictures import Picture
+
+STEPS = {  # figures of 20_steps on the page; Fig. 9 shows the numbers of Fig. 2 and 3 once more
+    "fig2": "Fig. 2: the largest step probability, last against intermediate steps",
+    "fig3": "Fig. 3: the second-highest probability, and what becomes of the second label",
+    "fig5": "Fig. 5: accuracy of the first and the second label said",
+    "fig10": "Fig. 10: entropy of step distributions",
+    "fig11": "Fig. 11: rank, at the first step, of the labels said second and third",
+}
+PROBES = {  # figures of 24_linear_probes, and their names beside the others
+    "probes": ("fig7", "Fig. 7: micro F1 of probes of gold sets and of the model's predictions, and controls"),
+    "layers": ("fig7_layers", "The same probes, layer by layer"),
+    "following": ("fig7_following", "Does the first hidden state tell that another label follows?"),
+}
+
+
+def publish(record: dict, name: str, folder: Path, public: str = "") -> Picture | None:
+    """Returns a figure of a run, copied into `folder` with its PDF and text; None where the run drew none.
+
+    public: its name there, where that differs.
+    """
+    if not (record["folder"] / f"{name}.png").exists():
+        return None
+    for suffix in ("png", "pdf", "json"):
+        shutil.copyfile(record["folder"] / f"{name}.{suffix}", folder / f"{public or name}.{suffix}")
+    return pictures.load(folder / f"{public or name}.png")
+
+
+def sections(records: Sequence[dict], folder: Path, root: Path) -> list[Section]:
+    """Returns the sections that there are runs for, in the paper's order; their figures are copied into `folder`."""
+    by_notebook = {record["notebook"]: record for record in records}  # one run each: they read all traces
+    made = {"20_steps": _steps, "21_demonstrations": _steered, "22_label_order": _ordered}
+    made |= {"23_attention": _attention, "24_linear_probes": _probes}
+    return [
+        build(by_notebook[notebook], folder, reports(records, notebook, root))
+        for notebook, build in made.items()
+        if notebook in by_notebook
+    ]
+
+
+def _steps(record, folder, links) -> Section:
+    shown = [
+        (picture, caption) for name, caption in STEPS.items() if (picture := publish(record, name, folder)) is not None
+    ]
+    table4 = gather([record], "table4")
+    paper = published.never_predicted().pivot(index="corpus", columns="model", values="value").reset_index()
+    ours = table4[table4["source"] == "ours"].merge(paper, "left", "corpus")
+    ours["corpus"] = ours["corpus"].map(published.corpus_title)
+    kept = [column for column in ours if column != "source" and ours[column].notna().any()]
+    caption = "Table 4: percent of second labels, not said next, that are never said later; published beside."
+    block = tables.html(ours[kept], caption)
+    counts = gather([record], "counts")
+    counts["corpus"] = counts["corpus"].map(published.corpus_title)
+    return Section(
+        "Figures 2 to 5, 9 to 11, Table 4: one label at a time",
+        "At each label step the model's logits over the labels and none give a distribution. Is it spiky, does it know "
+        "whether another label follows, and does it rank the labels that come later? A step is *last* if no label "
+        "follows, and *intermediate* otherwise.",
+        (tables.html(counts, "What there is to read."), *shown, block),
+        "The label of a step is the one that was written, not the argmax. Only labels said later count in Table 4 (the "
+        "released code also counts those said before).",
+        links,
+    )
+
+
+def _steered(record, folder, links) -> Section:
+    picture = publish(record, "fig6", folder)
+    return Section(
+        "Fig. 6: do the demonstrations set the number of labels?",
+        "The share of answers with two or more labels, where 0, 20, ... 100 % of ten demonstrations have two or more.",
+        (picture,) if picture else (),
+        "An answer that the strict parser cannot read counts as having fewer than two labels.",
+        links,
+    )
+
+
+def _ordered(record, folder, links) -> Section:
+    table = gather([record], "table7")
+    return Section(
+        "Table 7: does the order in the instruction steer the answer?",
+        "Labels are listed alphabetically, reversed, or at random, in the instruction and the demonstrations' answers.",
+        (tables.label_order_html(table, published.label_order()),) if len(table) else (),
+        "Random orders are three seeds, their answers together. Intervals are over answers.",
+        links,
+    )
+
+
+def _attention(record, folder, links) -> Section:
+    table = attention.beside_published(gather([record], "table6"), published.attention())
+    drawn = [picture] if (picture := publish(record, "attention_by_layer", folder)) else []
+    return Section(
+        "Table 6: where do later labels look?",
+        "Mean attention per token, in percent, of the rows that begin a label from the second on: on the input, on the "
+        "answer so far, and on the first tokens of the labels said so far; mean over layers and heads.",
+        (
+            tables.html(table, "Ours with 95 % intervals over documents, published beside."),
+            *drawn,
+        ),
+        "*Shifted* reads the first tokens one position too early, as the released code does.",
+        links,
+    )
+
+
+def _probes(record, folder, links) -> Section:
+    shown = [
+        (picture, caption)
+        for name, (public, caption) in PROBES.items()
+        if (picture := publish(record, name, folder, public)) is not None
+    ]
+    return Section(
+        "Figures 7 and 15: what does the first hidden state know?",
+        "Linear probes on the hidden state that predicts the first label, on held-out documents: of gold sets, of the "
+        "model's own predictions, of these without the first label; and controls with shuffled labels.",
+        tuple(shown),
+        "Probes are trained on training documents set aside behind the same demonstrations, not on all of train.",
+        links,
+    )
