@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 import transformers
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
 from mlutils import paths, sources
 
@@ -47,10 +48,11 @@ class Model:
 def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto") -> Model:
     """Returns the model called `name`, ready to be asked.
 
-    `name` is `smollm2-135m-instruct`, `random-llama` (tests), a hub id, or a local folder. `device="auto"` takes
-    the GPUs where there are any (several are shared by layers), `dtype="auto"` bfloat16 there and float32 on a CPU.
+    `name` is `smollm2-135m-instruct`, `random-llama` (tests), a hub id, or a local folder; one that holds Medusa heads
+    alone stands for the base model that it names (`medusa.load_heads` reads the heads). `device="auto"` takes the GPUs
+    where there are any (several are shared by layers), `dtype="auto"` bfloat16 there and float32 on a CPU.
 
-    Raises ValueError for an unknown device or dtype, OSError where the model cannot be had.
+    Raises ValueError for an unknown device or dtype, OSError where the model cannot be had: it says what to do.
     """
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise ValueError(f"dtype {dtype!r} is not known: take auto, float32, bfloat16 or float16")
@@ -58,19 +60,25 @@ def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto") -> Mode
         raise ValueError(f"device {device!r} is not known: take auto, cpu, cuda or cuda:N")
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     kind = getattr(torch, dtype) if dtype != "auto" else (torch.bfloat16 if gpu else torch.float32)
-    folder, revision = _locate(name)
+    folder, revision = locate(name)
     arguments = dict(dtype=kind, attn_implementation="sdpa", trust_remote_code=False)
     if gpu:
         arguments["device_map"] = "auto" if device == "auto" else device
     _quiet()
     try:
+        if (base := _base_of(folder)) != folder:
+            folder, revision = locate(base)
         network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **arguments)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except OSError as error:
+        raise explain(name, folder, error) from None  # the hub's own traceback says less
+    except (ImportError, ValueError) as error:  # a config or a tokenizer of a kind that is not known here
+        reason = str(error).strip().partition(". ")[0]
         raise OSError(
-            f"model {name!r} is neither {DEFAULT}, {RANDOM}, a local folder with safetensors, nor a hub id that "
-            f"can be reached from here (gated models need a login with a token): {error}"
-        ) from error
+            f"model {name!r} cannot be read here ({reason}): it must be a causal language model of transformers with a "
+            "tokenizer.json; one without it can borrow its base model's (put tokenizer.json and tokenizer_config.json "
+            "into a local copy, and give that folder)"
+        ) from None
     network.eval().requires_grad_(False)
     revision = revision or getattr(network.config, "_commit_hash", None) or "local"
     return Model(name, network, tokenizer, revision, has_plain_attention(network.config))
@@ -85,7 +93,40 @@ def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
     return config.model_type in PLAIN and kinds == {"full_attention"} and not window and not scaled
 
 
-def _locate(name: str) -> tuple[str, str | None]:
+def explain(name: str, source: str, error: OSError) -> OSError:
+    """Returns an error that says why `source`, a folder or hub id that the model `name` needs, is not had, and what to
+    do.
+    """
+    # Loaders of transformers wrap the hub's errors, and those have a cause of their own.
+    cause = error if isinstance(error, (RepositoryNotFoundError, LocalEntryNotFoundError)) else error.__cause__
+    reason = str(error).strip().partition("\n")[0]
+    what = f"model {name!r}" if source == name else f"model {name!r} needs {source!r}, which"
+    if Path(source).is_dir():
+        return OSError(
+            f"{what} is a folder that cannot be read ({reason}): it must hold config.json, a tokenizer, and weights as "
+            "safetensors (.bin and .pt files can run code when they are read, and are refused)"
+        )
+    if isinstance(cause, GatedRepoError):
+        said = f"is gated: accept its terms at https://huggingface.co/{source}, then `hf auth login`"
+    elif isinstance(cause, RepositoryNotFoundError):
+        said = "is not on the hub, or private: check the spelling; for a private one, `hf auth login`"
+    elif isinstance(cause, LocalEntryNotFoundError):
+        said = "is not in the hub's cache here, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
+    else:
+        said = f"cannot be had ({reason}); where a pull request on its page adds safetensors, add --revision refs/pr/N"
+    return OSError(
+        f"{what} {said}. Or, where the hub is reached, `hf download {source} --local-dir FOLDER`, and give FOLDER. "
+        f"Models that need no hub: {DEFAULT}, {RANDOM}"
+    )
+
+
+def _base_of(source: str) -> str:
+    """Returns the model to load: the base that a folder or hub id with Medusa heads alone names, else `source`."""
+    config, _ = PretrainedConfig.get_config_dict(source)
+    return config.get("base_model_name_or_path", source) if "model_type" not in config else source
+
+
+def locate(name: str) -> tuple[str, str | None]:
     """Returns the folder or hub id to load from, and the revision where it is known before loading."""
     if name == DEFAULT:
         folder = paths.cache() / "models" / DEFAULT

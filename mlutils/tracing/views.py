@@ -2,7 +2,8 @@
 
 `list` asks for a list of labels and keeps every label step; `unary` asks about one label at a time; `pairwise` asks
 which of two labels is better; `ratio` and `order` ask for lists behind other demonstrations, or with labels in another
-order; `sets` reads what follows likely lists, `attention` where the model looks when it begins a later label.
+order; `sets` reads what follows likely lists, `attention` where the model looks when it begins a later label;
+`medusa` reads the later heads of a Medusa model at label steps.
 """
 
 import time
@@ -19,6 +20,7 @@ from mlutils.tracing.answers import NONE, check_labels, format_answer
 from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.demonstrations import Plan
 from mlutils.tracing.lists import ListView
+from mlutils.tracing.medusa import MedusaView
 from mlutils.tracing.models import Model
 from mlutils.tracing.questions import ORDERS, PairwiseView, UnaryView, pair_up
 from mlutils.tracing.sets import SetsView
@@ -94,7 +96,7 @@ class Prompting:
         return self.corpus.documents["text"].iloc[row]
 
 
-KINDS = (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView, AttentionView)
+KINDS = (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView, AttentionView, MedusaView)
 VIEWS = {view.name: view for view in KINDS}
 
 

@@ -1,0 +1,82 @@
+"""Label steps by decoding head: what the later heads of Medusa hold where the base model says a label (Fig. 16).
+
+A later head has no reading of a label that is said too early in the answer, so its steps are read row by row and never
+as a padded grid, where a gap before a step is refused.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from mlutils import metrics
+
+NAME = r"^medusa-head=(\d+)$"  # the variants of the view medusa
+MEASURES = ("first", "second", "entropy", "said_is_top1")
+
+
+def read(trace) -> pd.DataFrame:
+    """Returns one row a label step and head: document, head, step, last, and the MEASURES (Fig. 16).
+
+    `last` tells whether no label follows in the answer; `first` and `second` are the two largest step probabilities,
+    `entropy` is in bits over the labels and none, `said_is_top1` tells whether the head's most probable label is the
+    one said (of equals, the first in the order of the labels). Raises ValueError for a trace without the view medusa.
+    """
+    numbers = trace.steps["variant"].str.extract(NAME, expand=False)
+    if "medusa" not in trace.settings["views"]:
+        raise ValueError(
+            f"{trace.folder} has no view medusa: trace a model with Medusa heads with asked=[list, medusa]"
+        )
+    steps = trace.steps[numbers.notna()].assign(head=numbers.dropna().astype(int))
+    names = [*trace.labels, "none"]
+    shares = softmax(np.array(steps["logits"].tolist(), float).reshape(len(steps), len(names)), axis=1)
+    largest = np.sort(shares, axis=1)[:, ::-1]
+    base = steps[steps["head"] == 0]
+    final = steps["document"].map(base.groupby("document")["step"].max())
+    return pd.DataFrame(
+        {
+            "document": steps["document"],
+            "head": steps["head"],
+            "step": steps["step"],
+            "last": steps["step"] == final,
+            "first": largest[:, 0],
+            "second": largest[:, 1],
+            "entropy": entropy(shares, axis=1, base=2),
+            "said_is_top1": shares.argmax(axis=1) == steps["label"].map(names.index).to_numpy(int),
+        }
+    ).reset_index(drop=True)
+
+
+def tabulate(trace) -> pd.DataFrame:
+    """Returns each head's label steps in numbers: head, step, last, measure, mean, low, high, n, base, missing
+    (Fig. 16).
+
+    `measure` is one of MEASURES; the interval is a bootstrap over the n documents that the head can read at that step.
+    `base` is the mean of head 0 over the same documents; `missing` counts the documents whose step the head cannot
+    read. A head that can read none of them has NaN and n = 0. Raises ValueError as `read` does.
+    """
+    steps = read(trace).set_index("document")
+    rows = []
+    heads = sorted(steps["head"].unique())
+    for (step, last), here in steps[steps["head"] == 0].groupby(["step", "last"]):
+        for head in heads:
+            held = steps[(steps["head"] == head) & (steps["step"] == step) & (steps["last"] == last)]
+            for measure in MEASURES:
+                mean, low, high = metrics.bootstrap(held[measure]) if len(held) else (np.nan,) * 3
+                rows.append(
+                    {
+                        "head": head,
+                        "step": step,
+                        "last": last,
+                        "measure": measure,
+                        "mean": mean,
+                        "low": low,
+                        "high": high,
+                        "n": len(held),
+                        "base": here.loc[held.index, measure].mean() if len(held) else np.nan,
+                        "missing": len(here) - len(held),
+                    }
+                )
+    columns = ["head", "step", "last", "measure", "mean", "low", "high", "n", "base", "missing"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(["head", "step", "last"], kind="stable", ignore_index=True)
