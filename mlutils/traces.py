@@ -88,7 +88,7 @@ class Writer:
         for name, rows in tables.items():
             pd.DataFrame(rows, columns=COLUMNS[name]).to_parquet(temporary / f"{name}.parquet")
         if states is not None:
-            save_file({"states": states}, temporary / STATES)
+            save_file({"states": np.ascontiguousarray(states)}, temporary / STATES)  # a slice would be scrambled
         if work is not None:
             write_json(temporary / "work.json", {"view": view, **work})
         os.replace(temporary, self.parts / f"{view}-{number:06d}")

@@ -2,8 +2,8 @@
 
 `list` asks for a list of labels and keeps every label step; `unary` asks about one label at a time; `pairwise` asks
 which of two labels is better; `ratio` and `order` ask for lists behind other demonstrations, or with labels in another
-order; `sets` reads what follows likely lists, `attention` where the model looks when it begins a later label;
-`medusa` reads the later heads of a Medusa model at label steps.
+order; `sets` reads what follows likely lists, `attention` where the model looks when it begins a later label,
+`hidden` the states of all layers at the first label; `medusa` reads the later heads of a Medusa model at label steps.
 """
 
 import time
@@ -19,6 +19,7 @@ from mlutils.tracing import prompts
 from mlutils.tracing.answers import NONE, check_labels, format_answer
 from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.demonstrations import Plan
+from mlutils.tracing.hidden import HiddenView
 from mlutils.tracing.lists import ListView
 from mlutils.tracing.medusa import MedusaView
 from mlutils.tracing.models import Model
@@ -96,7 +97,7 @@ class Prompting:
         return self.corpus.documents["text"].iloc[row]
 
 
-KINDS = (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView, AttentionView, MedusaView)
+KINDS = (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView, AttentionView, HiddenView, MedusaView)
 VIEWS = {view.name: view for view in KINDS}
 
 
