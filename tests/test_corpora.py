@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -412,6 +413,15 @@ def test_gold_sets_stand_for_votes_where_they_are_asked_for(files):
     assert list(more.documents["id"][: len(known)]) == list(known.documents["id"])
     with pytest.raises(ValueError, match="leave gold_limit at 0"):
         corpora.add_gold(corpora.load("vignettes", "dev"), [], 10)
+
+
+def test_a_text_that_stands_twice_is_on_one_side_of_what_is_set_aside():
+    made = corpora.load("vignettes", "dev")
+    aside = corpora.split_training(made)[1]
+    texts = made.documents["text"].copy()
+    texts[0 if made.documents["id"][0] != aside.documents["id"][0] else 1] = aside.documents["text"][0].upper() + " "
+    learnt, again = corpora.split_training(replace(made, documents=made.documents.assign(text=texts)))
+    assert list(again.documents["id"]) == list(aside.documents["id"]) and len(learnt) + len(again) == len(made) - 1
 
 
 def test_training_documents_have_votes_where_any_have(files):

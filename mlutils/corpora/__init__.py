@@ -95,8 +95,8 @@ def split_training(training: Corpus) -> tuple[Corpus, Corpus]:
     What is fitted after training (calibrations, blends, stacks, decisions) is fitted on the second part, which no
     encoder and no demonstration has seen.
     """
-    aside = sampling.reserved(training.documents["id"])
-    return training.take(~aside), training.take(aside, "reserve")
+    aside = training.take(sampling.reserved(training.documents["id"]), "reserve")
+    return training.take(_untested(training, aside)), aside  # a text that stands twice is on one side only
 
 
 def add_gold(training: Corpus, others: Sequence[Corpus], limit: int, seed: int = 0) -> Corpus:
