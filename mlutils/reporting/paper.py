@@ -73,11 +73,16 @@ def traces(records: Sequence[dict], root: Path) -> Section:
             continue
         summary = pd.read_csv(record["folder"] / "summary.csv").iloc[0]
         status = pd.read_csv(record["folder"] / "statuses.csv").set_index("status")["documents"]
-        corpus = published.corpus_title(record["parameters"]["corpus"])
+        given = record["parameters"]
+        corpus = published.corpus_title(given["corpus"])
+        drawn = "set aside" if given["reserve"] else f"{given['split']}, {given['sample']}"
+        others = f", {given['conventions']}" if given["conventions"] != "ours" else ""
         rows.append(
             {
                 "Model": record["model"]["name"],
                 "Corpus": corpus,
+                "Documents": drawn,
+                "Prompts": f"family {given['family']}{others}, {given['shots']} shots",
                 "n": int(summary["documents"]),
                 "failed": int(summary["failed"]),
                 "read": f"{(status.get('ok', 0) + status.get('none', 0)) / status.sum():.1%}",
@@ -89,7 +94,9 @@ def traces(records: Sequence[dict], root: Path) -> Section:
                 "seconds": f"{sum(view['seconds'] for view in record['work'].values()):.0f}",
             }
         )
-        if (record["folder"] / "first_step.png").exists():
+        # Fig. 4 is of family P; traces of other documents look the same.
+        main = given["family"] == "P" and "unary" in given["asked"] and not given["reserve"] and not others
+        if main and (record["folder"] / "first_step.png").exists():
             shown.append((pictures.load(record["folder"] / "first_step.png"), f"{record['model']['name']}, {corpus}"))
     return Section(
         "How the model answers",
