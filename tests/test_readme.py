@@ -11,7 +11,7 @@ README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_is_the_one_that_the_real_grid_wrote():
-    assert "<!-- figures/real/alignment.md -->" in README
+    assert "<!-- figures/real/headline.md -->" in README
     assert insert_tables(README) == README, "run python -m mlutils.reporting.readme"
 
 
