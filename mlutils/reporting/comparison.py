@@ -256,14 +256,14 @@ def write_tables(table: pd.DataFrame, folder: Path) -> list[Path]:
     csv, markdown, first = (folder / name for name in ("alignment.csv", "alignment.md", "headline.md"))
     table.drop(columns="best").to_csv(csv, index=False, float_format="%.4f", lineterminator="\n")
     drawn = table[table["metric"] != "corrected_squared_error"]
-    for file, text in (
-        (markdown, tables.alignment_markdown(drawn, published.alignment())),
-        (first, tables.markdown(headline(table))),
-    ):
+    texts = {markdown: tables.alignment_markdown(drawn, published.alignment())}
+    if len(best := headline(table)):  # none where the paper has none of the corpora
+        texts[first] = tables.markdown(best)
+    for file, text in texts.items():
         draft = file.with_name(f".{file.name}.tmp")
         draft.write_text(text + "\n", encoding="utf-8")
         os.replace(draft, file)
-    return [csv, markdown, first]
+    return [csv, *texts]
 
 
 def _pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Picture]:
