@@ -33,14 +33,6 @@ def base_rate(train_votes, documents) -> np.ndarray:
     return np.tile(_with_votes(train_votes)[0].mean(axis=0), (documents, 1))
 
 
-def constant_labels(train_votes) -> np.ndarray:
-    """Returns which labels no annotator or every annotator chose on train, bool (L,): `tfidf` gives them the
-    base rate.
-    """
-    rates = _with_votes(train_votes)[0].mean(axis=0)
-    return (rates == 0) | (rates == 1)
-
-
 def tfidf(
     train_texts, train_votes, test_texts, seed=0, single_label=False, strengths=STRENGTHS, folds=3, weights=None
 ) -> np.ndarray:

@@ -126,24 +126,19 @@ def train_views(
     None of them is trained on asked or held-out documents. weights: (N,) of the train documents, e.g. of `thin`.
     folder: for checkpoints. Raises EncoderError as `encoder.train` does.
     """
-    views = [{} for _ in asked]
+    found: dict[str, list[np.ndarray]] = {}  # by name, one array an asked corpus
     for name, recipe in recipes.items():
         place = None if folder is None else Path(folder) / name
         fitted = encoder.train(corpus, asked, recipe, place, weights, held_out)
-        for view, each in zip(views, asked, strict=True):
-            view[name] = fitted.predict(each.documents["text"])
+        found[name] = [fitted.predict(each.documents["text"]) for each in asked]
     first = next(iter(recipes.values()))
-    found = encoder.frozen(corpus, asked, first.encoder, first.max_tokens, first.seed, weights)
-    for view, each in zip(views, found, strict=True):
-        view["frozen_encoder"] = each
+    found["frozen_encoder"] = encoder.frozen(corpus, asked, first.encoder, first.max_tokens, first.seed, weights)
     texts = [text for each in asked for text in each.documents["text"]]
-    found = baselines.tfidf(
+    words = baselines.tfidf(
         corpus.documents["text"], corpus.votes, texts, first.seed, corpus.single_label, weights=weights
     )
-    cuts = np.cumsum([len(each) for each in asked])[:-1]
-    for view, each in zip(views, np.split(found, cuts), strict=True):
-        view["tfidf"] = each
-    return views
+    found["tfidf"] = np.split(words, np.cumsum([len(each) for each in asked])[:-1])
+    return [{name: arrays[i] for name, arrays in found.items()} for i in range(len(asked))]
 
 
 def thin(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, np.ndarray]:
