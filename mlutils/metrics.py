@@ -5,6 +5,8 @@ Scores of documents are (D,) arrays, so that means, intervals and paired differe
 end.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.special import xlogy
 from sklearn.metrics import f1_score
@@ -115,17 +117,42 @@ def label_set(probabilities, threshold=0.5) -> np.ndarray:
     return np.asarray(probabilities, dtype=float) >= threshold - TIE
 
 
-def bootstrap(values, resamples=10_000, seed=0) -> tuple[float, float, float]:
+def bootstrap(values, resamples=10_000, seed=0, clusters=None) -> tuple[float, float, float]:
     """Returns the mean over documents and its 95 % percentile bootstrap interval (section 7).
 
-    values: (D,). Returns (mean, low, high); low and high are NaN for one document.
-    Raises ValueError for no documents or a missing value.
+    values: (D,). clusters: (D,) what documents belong to; whole clusters are resampled then, for documents that have
+    something in common are not independent. Returns (mean, low, high); low and high are NaN for one document or
+    cluster. Raises ValueError for no documents, a missing value, or another number of clusters than of values.
     """
     values = _values(values)
+    mean, sizes = float(values.mean()), None
+    if clusters is not None:
+        if np.shape(clusters) != values.shape:
+            raise ValueError(f"clusters must have shape {values.shape}, one a document; got {np.shape(clusters)}")
+        _, clusters, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+        values = np.bincount(clusters, values)
     if len(values) == 1:
-        return float(values[0]), float("nan"), float("nan")
-    low, high = np.quantile(_resampled_means(values, resamples, seed), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+        return mean, float("nan"), float("nan")
+    low, high = np.quantile(_resampled_means(values, resamples, seed, sizes), [0.025, 0.975])
+    return mean, float(low), float(high)
+
+
+def resample(documents, resamples=10_000, seed=0) -> Iterator[np.ndarray]:
+    """Yields the documents that each resample draws, with replacement: int32 (some resamples, D), bounded in size.
+
+    Every interval over documents takes its draws here, so intervals of one seed are of the same resamples.
+    """
+    rng = np.random.default_rng(seed)
+    size = max(1, CHUNK // documents)
+    for start in range(0, resamples, size):
+        yield rng.integers(documents, size=(min(size, resamples - start), documents), dtype=np.int32)
+
+
+def resample_counts(documents, resamples=10_000, seed=0) -> Iterator[np.ndarray]:
+    """Yields how often each resample of `resample` draws each document: int (some resamples, D)."""
+    for picked in resample(documents, resamples, seed):
+        flat = picked + documents * np.arange(len(picked))[:, None]
+        yield np.bincount(flat.ravel(), minlength=flat.size).reshape(flat.shape)
 
 
 def paired_difference(values_a, values_b, resamples=10_000, seed=0) -> tuple[float, float, float, float]:
@@ -149,16 +176,12 @@ def paired_difference(values_a, values_b, resamples=10_000, seed=0) -> tuple[flo
     return float(difference.mean()), float(low), float(high), float(p)
 
 
-def _resampled_means(values, resamples, seed):
-    """Returns the mean of each resample, (resamples,), a bounded number of resamples at a time."""
-    rng = np.random.default_rng(seed)
-    size = max(1, CHUNK // len(values))
-    means = np.empty(resamples)
-    for start in range(0, resamples, size):
-        rows = min(size, resamples - start)
-        picked = rng.integers(len(values), size=(rows, len(values)), dtype=np.int32)
-        means[start : start + rows] = values[picked].mean(axis=1)
-    return means
+def _resampled_means(values, resamples, seed, sizes=None):
+    """Returns the mean of each resample, (resamples,); values are sums over clusters where `sizes` are given."""
+    draws = resample(len(values), resamples, seed)
+    if sizes is None:
+        return np.concatenate([values[picked].mean(axis=1) for picked in draws])
+    return np.concatenate([values[picked].sum(axis=1) / sizes[picked].sum(axis=1) for picked in draws])
 
 
 def _values(values):

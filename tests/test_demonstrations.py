@@ -46,6 +46,7 @@ def test_plans_can_be_drawn_for_each_document(corpus):
     assert len(plan.ids) == 3 and len(set(plan.ids)) > 1
     assert [plan.of(i) for i in range(3)] == [0, 1, 2]
     assert [draw(corpus).of(i) for i in range(3)] == [0, 0, 0]
+    assert [plan.of(i) for i in range(3, 7)] == [0, 1, 2, 0]  # more documents than plans take turns
 
 
 def test_half_of_the_questions_are_reasonable_and_all_are_true(corpus):

@@ -1,23 +1,56 @@
-"""Fig. 6: every share at its place."""
+"""Fig. 6: every share at its place, and the plans beside it."""
 
 import pandas as pd
 import pytest
 
 from mlutils.reporting.demonstrations import several_by_ratio
 
-COLUMNS = ["corpus", "model", "ratio", "share", "low", "high", "n"]
+COLUMNS = ["corpus", "model", "ratio", "share", "low", "high", "n", "plans"]
+DOTS = pd.DataFrame([], columns=["corpus", "model", "ratio", "plan", "share", "n"])
 
 
 def test_every_share_is_at_its_place():
-    rows = [[corpus, "m", ratio, ratio / 2, 0, 1, 20] for corpus in ("mfrc", "semeval") for ratio in (1.0, 0.0, 0.5)]
-    fig = several_by_ratio(pd.DataFrame(rows, columns=COLUMNS))
-    assert [axis.get_title() for axis in fig.axes] == ["MFRC, n = 20", "SemEval, n = 20"]
+    rows = [[corpus, "m", ratio, ratio / 2, 0, 1, 20, 2] for corpus in ("mfrc", "semeval") for ratio in (1.0, 0.0, 0.5)]
+    dots = [
+        [corpus, "m", ratio, plan, plan * ratio, 10]
+        for corpus in ("mfrc", "semeval")
+        for ratio in (0.0, 0.5, 1.0)
+        for plan in (0, 1)
+    ]
+    fig = several_by_ratio(pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(dots, columns=DOTS.columns))
+    assert [axis.get_title() for axis in fig.axes] == ["MFRC, n = 20, 2 plans", "SemEval, n = 20, 2 plans"]
     for axis in fig.axes:
         (line, _, (bars,)) = axis.containers[0]
         assert line.get_xdata().tolist() == [0, 50, 100] and line.get_ydata().tolist() == [0, 25, 50]
         assert bars.get_segments()[1][:, 1].tolist() == [0, 100]
+        x, y = axis.collections[0].get_offsets().T
+        assert y.tolist() == [0, 0, 0, 50, 0, 100]
+        assert x.tolist() == pytest.approx([-2, 2, 48, 52, 98, 102])
+
+
+def test_the_dots_of_two_models_lie_side_by_side():
+    table = pd.DataFrame([["mfrc", m, 0.5, 0.5, 0.4, 0.6, 20, 2] for m in "ab"], columns=COLUMNS)
+    dots = pd.DataFrame([["mfrc", m, 0.5, plan, 0.5, 10] for m in "ab" for plan in (0, 1)], columns=DOTS.columns)
+    fig = several_by_ratio(table, dots)
+    (axis,) = fig.axes
+    assert [dots.get_offsets()[:, 0].tolist() for dots in axis.collections if len(dots.get_offsets()) == 2] == [
+        pytest.approx([47, 49]),
+        pytest.approx([51, 53]),
+    ]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b", "one plan"]
+
+
+def test_plans_of_one_document_are_no_dots_and_a_single_plan_has_no_interval():
+    table = pd.DataFrame([["mfrc", "m", 0.5, 0.5, float("nan"), float("nan"), 20, 1]], columns=COLUMNS)
+    own = pd.DataFrame([["mfrc", "m", 0.5, plan, 1.0, 1] for plan in range(20)], columns=DOTS.columns)
+    (axis,) = several_by_ratio(table, own).axes
+    assert axis.get_title() == "MFRC, n = 20, 1 plan"
+    assert len(axis.collections[0].get_offsets()) == 0
+
+
+def test_what_cannot_be_drawn_is_said():
     with pytest.raises(ValueError, match="no rows"):
-        several_by_ratio(pd.DataFrame([], columns=COLUMNS))
-    many = pd.DataFrame([["mfrc", f"m{i}", 0, 0, 0, 0, 9] for i in range(7)], columns=COLUMNS)
+        several_by_ratio(pd.DataFrame([], columns=COLUMNS), DOTS)
+    many = pd.DataFrame([["mfrc", f"m{i}", 0, 0, 0, 0, 9, 2] for i in range(7)], columns=COLUMNS)
     with pytest.raises(ValueError, match="7 models are too many"):
-        several_by_ratio(many)
+        several_by_ratio(many, DOTS)

@@ -1,3 +1,4 @@
+import itertools
 import math
 import time
 
@@ -156,6 +157,35 @@ def test_bootstrap_covers_its_size_in_chunks(monkeypatch):
     monkeypatch.setattr(metrics, "CHUNK", 70)  # one resample at a time
     drawn = metrics._resampled_means(values, 300, 0)
     assert len(np.unique(drawn)) > 200 and abs(drawn.mean() - 24.5) < 1
+
+
+def test_every_interval_draws_the_same_resamples(monkeypatch):
+    # The draws of published intervals: a change would move every number of the tables.
+    plain = np.random.default_rng(3).integers(7, size=(40, 7), dtype=np.int32)
+    for chunk in (4_000_000, 70, 1):
+        monkeypatch.setattr(metrics, "CHUNK", chunk)
+        assert (np.concatenate(list(metrics.resample(7, 40, 3))) == plain).all()
+        counts = np.concatenate(list(metrics.resample_counts(7, 40, 3)))
+        assert counts.tolist() == [[list(row).count(i) for i in range(7)] for row in plain]
+    values = np.random.default_rng(0).random(7)
+    assert (metrics._resampled_means(values, 40, 3) == [values[row].mean() for row in plain]).all()
+
+
+def test_clusters_are_resampled_whole():
+    values, clusters = np.array([1.0, 1, 0, 0, 0, 1]), ["a", "a", "b", "b", "b", "c"]
+    mean, low, high = metrics.bootstrap(values, clusters=clusters)
+    # By hand: all 27 draws of three clusters; sums 2, 0, 1 over 2, 3, 1 documents.
+    draws = list(itertools.product([(2, 2), (0, 3), (1, 1)], repeat=3))
+    means = [sum(s for s, _ in draw) / sum(n for _, n in draw) for draw in draws]
+    assert mean == 0.5 and sorted(set(means))[0] == 0 and (low, high) == (min(means), max(means))
+    drawn = metrics._resampled_means(np.array([2.0, 0, 1]), 20_000, 0, np.array([2, 3, 1]))
+    assert set(np.round(drawn, 9)) == set(np.round(means, 9))
+    assert drawn.mean() == pytest.approx(np.mean(means), abs=0.01)
+    assert metrics.bootstrap(values, clusters=range(6)) == metrics.bootstrap(values)  # a cluster a document
+    alone = metrics.bootstrap(values, clusters=["a"] * 6)
+    assert alone[0] == 0.5 and np.isnan(alone[1:]).all()  # one cluster says nothing of others
+    with pytest.raises(ValueError, match="clusters must have shape"):
+        metrics.bootstrap(values, clusters=["a", "b"])
 
 
 def test_bootstrap_is_quick():

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
+from mlutils import metrics
 from mlutils.readouts import claims
 from mlutils.reporting import probing as drawn
 from mlutils.reporting.pictures import save
@@ -71,7 +72,7 @@ def test_auc_is_that_of_scikit_learn_on_each_resample(documents, values, seed):
 def test_resamples_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch):
     counts = count(*(np.random.default_rng(0).random((2, 40, 3)) < 0.5))
     whole = draw_f1(counts, 50)
-    monkeypatch.setattr(probing, "CHUNK", 90)
+    monkeypatch.setattr(metrics, "CHUNK", 90)
     assert draw_f1(counts, 50) == pytest.approx(whole)
 
 

@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlutils.readouts import variants
+from mlutils import metrics
+from mlutils.readouts import claims, variants
 from mlutils.traces import TraceError
 
 LABELS = ("anger", "fear", "joy")
 
 
-def made(said, orders=None):
-    """A trace of three documents; said: variant -> the labels of each answer, in order."""
-    ids = ["a", "b", "c"]
+def made(said, orders=None, plans=1):
+    """A trace of some documents; said: variant -> the labels of each answer, in order; plans: shown to them in turn."""
+    ids = [f"d{i}" for i in range(len(next(iter(said.values()))))]
     rows = [
         {"document": i, "variant": name, "said": labels, "status": "ok" if labels else "not a list"}
         for name, answers in said.items()
@@ -27,12 +28,17 @@ def made(said, orders=None):
 
     return SimpleNamespace(
         folder="f",
-        settings={"variants": {name: {"label_order": (orders or {}).get(name, LABELS)} for name in said}},
+        settings={
+            "variants": {
+                name: {"label_order": (orders or {}).get(name, LABELS), "plan": {"ids": [["x"]] * plans}}
+                for name in said
+            }
+        },
         documents=pd.DataFrame({"id": ids}),
         answers=answers,
         labels=LABELS,
         said=of,
-        complete=lambda: np.ones(3, bool),
+        complete=lambda: np.ones(len(ids), bool),
     )
 
 
@@ -48,11 +54,45 @@ def test_shares_of_multi_label_answers():
     assert table["ratio"].tolist() == [0, 0.5, 1] and table["n"].tolist() == [3, 3, 3]
     assert table["share"].tolist() == pytest.approx([0, 1 / 3, 1])
     assert table["labels"].tolist() == pytest.approx([2 / 3, 4 / 3, 7 / 3]) and table["unread"].tolist() == [1, 0, 0]
+    assert table["plans"].tolist() == [1, 1, 1] and table[["low", "high"]].isna().all(axis=None)
     slope, low, high, n = variants.follow(trace)
-    assert slope == pytest.approx(1.0) and n == 3  # least squares through (0, 0), (.5, 1/3), (1, 1)
+    assert slope == pytest.approx(1.0)  # least squares through (0, 0), (.5, 1/3), (1, 1)
     assert slope == pytest.approx(np.polyfit(table["ratio"], table["share"], 1)[0])
-    deaf = made({f"ratio={r}": [["joy"], ["joy", "fear"], ["joy"]] for r in (0, 0.5, 1)})
-    assert variants.follow(deaf)[:3] == (0, 0, 0)
+    assert n == 1 and np.isnan([low, high]).all()  # one plan, whatever the number of documents
+    assert claims.judge(claims.Statistic("C6", "slope", 0.5), "m", "c", slope, low, high, n)["verdict"] == (
+        "cannot be told here"
+    )
+    deaf = made({f"ratio={r}": [["joy"], ["joy", "fear"], ["joy"]] for r in (0, 0.5, 1)}, plans=3)
+    assert variants.follow(deaf) == (0, 0, 0, 3)
+
+
+def test_intervals_of_shares_resample_plans():
+    one, two = ["joy"], ["joy", "fear"]
+    # Plans in turn 0, 1, 0, 1, 0: all of plan 0's answers have two labels, none of plan 1's.
+    trace = made({"ratio=0": [one] * 5, "ratio=1": [two, one, two, one, two]}, plans=2)
+    table = variants.count_several(trace)
+    assert table["plans"].tolist() == [2, 2] and table["n"].tolist() == [5, 5]
+    # Two plans drawn from two: both the first (1), both the second (0), or one each (3 of 5): a quarter, a quarter,
+    # a half. Of five documents drawn one by one hardly any draw is all of a kind.
+    assert table.loc[1, ["share", "low", "high"]].tolist() == pytest.approx([0.6, 0, 1])
+    assert metrics.bootstrap([1, 0, 1, 0, 1])[1] > 0
+    assert table.loc[0, ["share", "low"]].tolist() == [0, 0]
+    assert (1 - table.loc[0, "high"]) ** 2 == pytest.approx(0.025)  # two plans without any: what a share may still be
+    slope, low, high, n = variants.follow(trace)
+    assert (slope, low, high, n) == (pytest.approx(0.6), pytest.approx(0), pytest.approx(1), 2)
+    dots = variants.count_by_plan(trace)
+    assert dots["ratio"].tolist() == [0, 0, 1, 1] and dots["plan"].tolist() == [0, 1, 0, 1]
+    assert dots["share"].tolist() == [0, 0, 1, 0] and dots["n"].tolist() == [3, 2, 3, 2]
+
+
+def test_documents_that_failed_leave_their_plan():
+    one, two = ["joy"], ["joy", "fear"]
+    trace = made({"ratio=0": [one] * 4, "ratio=1": [two, one, one, two]}, plans=3)
+    trace.complete = lambda: np.array([False, True, True, True])
+    dots = variants.count_by_plan(trace).query("ratio == 1")
+    assert dots[["plan", "share", "n"]].to_numpy().tolist() == [[0, 1, 1], [1, 0, 1], [2, 0, 1]]  # document 3 is plan 0
+    trace.complete = lambda: np.array([True, False, True, True])
+    assert variants.count_several(trace)["plans"].tolist() == [2, 2] and variants.follow(trace)[3] == 2
 
 
 def test_orders_of_labels_and_changed_sets():
@@ -82,13 +122,15 @@ def test_statistics_of_c9_by_hand():
         "order=reversed": [["joy", "fear"], ["joy"], ["joy", "fear", "anger"]],
         "order=random-1": [["joy"], ["joy"], ["anger", "fear"]],
     }
-    gain, _, _, n = variants.reversed_gain(made(said))
+    orders = {"order=reversed": LABELS[::-1]}
+    gain, _, _, n = variants.reversed_gain(made(said, orders))
     assert gain == 1 and n == 2
     said["order=reversed"][0] = ["fear", "joy"]
-    assert variants.reversed_gain(made(said))[0] == 0  # one each way
-    share, _, _, n = variants.changed_share(made(said))
+    assert variants.reversed_gain(made(said, orders))[0] == 0  # one each way
+    share, _, _, n = variants.changed_share(made(said, orders))
     assert share == pytest.approx((1 / 2 + 0 + 1 / 2) / 3) and n == 3
-    assert variants.reversed_gain(made({"order=reversed": [["joy"]] * 3}))[3] == 0
+    none = {"order=alphabetical": [["joy"]] * 3, "order=reversed": [["joy"]] * 3}
+    assert variants.reversed_gain(made(none, orders))[3] == 0
 
 
 def test_a_model_without_multi_label_answers_has_no_order():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mlutils.metrics import CHUNK
+from mlutils import metrics
 from mlutils.readouts.claims import Statistic
 from mlutils.traces import Trace, TraceError
 
@@ -75,14 +75,8 @@ def _resample(values: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray
     if count < 2:
         means = values[0] if count else np.full(columns, np.nan)
         return means, np.full((1, columns), np.nan)
-    rng, size = np.random.default_rng(seed), max(1, CHUNK // count)
-    drawn = np.empty((resamples, columns))
-    for start in range(0, resamples, size):
-        rows = min(size, resamples - start)
-        picked = rng.integers(count, size=(rows, count), dtype=np.int32) + count * np.arange(rows)[:, None]
-        times = np.bincount(picked.ravel(), minlength=rows * count).reshape(rows, count)
-        drawn[start : start + rows] = times @ values / count
-    return values.mean(axis=0), drawn
+    drawn = [times @ values / count for times in metrics.resample_counts(count, resamples, seed)]
+    return values.mean(axis=0), np.concatenate(drawn)
 
 
 def _tabulate(table: pd.DataFrame, names: pd.DataFrame, means: np.ndarray, drawn: np.ndarray) -> pd.DataFrame:

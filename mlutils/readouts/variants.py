@@ -1,7 +1,10 @@
 """What the answers of the views `ratio` and `order` say: how many labels (Fig. 6), and in which order (Table 7)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from mlutils import metrics
 from mlutils.traces import TraceError
@@ -15,35 +18,92 @@ def names(trace, view: str) -> list[str]:
     return found
 
 
+def plans(trace, name: str) -> np.ndarray:
+    """Returns which of a variant's plans of demonstrations each document is shown, int (D,): documents take turns.
+
+    As `tracing.demonstrations.Plan.of` says; where a plan is shared there is one for all documents.
+    """
+    drawn = trace.settings["variants"][name]["plan"]["ids"]
+    return np.arange(len(trace.documents)) % len(drawn)
+
+
 def count_several(trace) -> pd.DataFrame:
     """Returns the share of answers with two or more labels for each share of multi-label demonstrations (Fig. 6).
 
-    Columns: ratio (0 to 1), share, low, high (95 % over documents), n, labels (mean number), unread (answers that the
-    parser did not read as a list; they count as fewer than two labels). Raises TraceError without the view ratio.
+    Columns: ratio (0 to 1), share, low, high (95 %), n (documents), plans, labels (mean number), unread (answers that
+    the parser did not read as a list; they count as fewer than two labels). The interval resamples plans with all their
+    documents, for an answer hangs on the demonstrations shown: NaN for a single plan, a little too narrow for few, and
+    the exact binomial one of as many trials as plans where all answers are alike. Raises TraceError without the view
+    ratio.
     """
     rows = []
     kept = trace.complete()
     for name in names(trace, "ratio"):
-        counts = trace.said(name)[kept].sum(axis=1)
+        counts, shown = trace.said(name)[kept].sum(axis=1), plans(trace, name)[kept]
         answers = trace.answers[trace.answers["variant"] == name]
         unread = int((answers["status"] == "not a list").sum())
-        rows.append(
-            [float(name.partition("=")[2]), *metrics.bootstrap(counts >= 2), len(counts), counts.mean(), unread]
-        )
-    return pd.DataFrame(rows, columns=["ratio", "share", "low", "high", "n", "labels", "unread"])
+        share, low, high = metrics.bootstrap(counts >= 2, clusters=shown)
+        number = len(np.unique(shown))
+        if share in (0, 1) and number > 1:  # every resample is the same, as if nothing else could be
+            low, high = binomtest(round(share * number), number).proportion_ci(0.95)
+        rows.append([_ratio(name), share, low, high, len(counts), number, counts.mean(), unread])
+    return pd.DataFrame(rows, columns=["ratio", "share", "low", "high", "n", "plans", "labels", "unread"])
+
+
+def count_by_plan(trace) -> pd.DataFrame:
+    """Returns the share of answers with two or more labels behind each plan of demonstrations (the dots of Fig. 6).
+
+    Columns: ratio, plan (from 0), share, n (documents). Raises TraceError without the view ratio.
+    """
+    kept = trace.complete()
+    rows = []
+    for name in names(trace, "ratio"):
+        several, shown = trace.said(name)[kept].sum(axis=1) >= 2, plans(trace, name)[kept]
+        found = [(plan, several[shown == plan]) for plan in np.unique(shown)]
+        rows += [[_ratio(name), plan, each.mean(), len(each)] for plan, each in found]
+    return pd.DataFrame(rows, columns=["ratio", "plan", "share", "n"])
 
 
 def follow(trace, seed: int = 0) -> tuple[float, float, float, int]:
     """Returns the slope of the share of multi-label answers on that of demonstrations, its 95 % interval, and n (C6).
 
-    1 is an answer that follows its demonstrations, 0 one that does not look at them; documents are resampled.
+    1 is an answer that follows its demonstrations, 0 one that does not look at them. Plans are resampled, each with its
+    documents and at all shares together; n counts plans. The interval is NaN for a single plan.
     """
     found = names(trace, "ratio")
-    ratios = np.array([float(name.partition("=")[2]) for name in found])
-    several = np.stack([trace.said(name)[trace.complete()].sum(axis=1) >= 2 for name in found], axis=1)  # (D, shares)
+    kept = trace.complete()
+    ratios = np.array([_ratio(name) for name in found])
+    several = np.stack([trace.said(name)[kept].sum(axis=1) >= 2 for name in found], axis=1)  # (D, shares)
     weights = (ratios - ratios.mean()) / ((ratios - ratios.mean()) ** 2).sum()
-    slopes = several @ weights  # the slope is a mean over documents
-    return (*metrics.bootstrap(slopes, seed=seed), len(slopes))
+    shown = plans(trace, found[0])[kept]  # the same turns at all shares
+    # The slope is a mean over documents.
+    return (*metrics.bootstrap(several @ weights, seed=seed, clusters=shown), len(np.unique(shown)))
+
+
+def _ratio(name: str) -> float:
+    return float(name.partition("=")[2])
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What the answers under one order of labels show."""
+
+    alphabetical: np.ndarray  # bool (multi-label answers,): their labels stand in that order
+    instruction: np.ndarray  # bool, likewise: in the order of the instruction
+    changed: np.ndarray  # bool (D,): another set of labels than under the alphabetical order
+
+
+def read_order(trace, name: str) -> Ordered:
+    """Returns how the answers of a variant of the view order are ordered, about documents no view failed on."""
+    kept = trace.complete()
+    listed = trace.settings["variants"][name]["label_order"]
+    said = trace.answers[trace.answers["variant"] == name].set_index("document")["said"]
+    several = [list(labels) for labels in said.reindex(trace.documents["id"][kept]) if np.size(labels) >= 2]
+    return Ordered(
+        np.array([labels == sorted(labels) for labels in several], bool),
+        np.array([labels == sorted(labels, key=listed.index) for labels in several], bool),
+        (trace.said(name)[kept] != trace.said("order=alphabetical")[kept]).any(axis=1),
+    )
 
 
 def compare_orders(trace) -> pd.DataFrame:
@@ -54,23 +114,18 @@ def compare_orders(trace) -> pd.DataFrame:
     alphabetical order, with _low, _high); documents. Random orders are one row, their answers together. An order that
     no answer shows (no multi-label answer) is NaN. Raises TraceError without the view order.
     """
-    kept = trace.complete()
-    plain = trace.said("order=alphabetical")[kept]
-    by_order: dict[str, list] = {}
+    by_order: dict[str, list[Ordered]] = {}
     for name in names(trace, "order"):
-        listed = trace.settings["variants"][name]["label_order"]
-        said = trace.answers[trace.answers["variant"] == name].set_index("document")["said"]
-        several = [list(labels) for labels in said.reindex(trace.documents["id"][kept]) if np.size(labels) >= 2]
-        changed = (trace.said(name)[kept] != plain).any(axis=1)
         group = "random" if name.startswith("order=random") else name.partition("=")[2]
-        by_order.setdefault(group, []).append((several, listed, changed))
+        by_order.setdefault(group, []).append(read_order(trace, name))
     rows = []
     for order, parts in by_order.items():
-        alphabetical = [labels == sorted(labels) for several, _, _ in parts for labels in several]
-        instructed = [labels == sorted(labels, key=listed.index) for several, listed, _ in parts for labels in several]
-        changed = np.mean([changed for *_, changed in parts], axis=0)  # of a document, over the random orders
+        alphabetical, instruction = (
+            np.concatenate([getattr(part, which) for part in parts]) for which in ("alphabetical", "instruction")
+        )
+        changed = np.mean([part.changed for part in parts], axis=0)  # of a document, over the random orders
         row = {"order": order, "n": len(alphabetical), "documents": len(changed)}
-        for column, values in (("alphabetical", alphabetical), ("instruction", instructed), ("changed", changed)):
+        for column, values in (("alphabetical", alphabetical), ("instruction", instruction), ("changed", changed)):
             mean, low, high = metrics.bootstrap(values) if len(values) else (np.nan,) * 3
             row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
         rows.append(row)
@@ -83,11 +138,9 @@ def reversed_gain(trace, seed: int = 0) -> tuple[float, float, float, int]:
     The mean over multi-label answers of (in the instruction's order) - (in alphabetical order), its 95 % interval, and
     their number; NaN and 0 where there are none.
     """
-    kept = trace.documents["id"][trace.complete()]
-    answers = trace.answers[(trace.answers["variant"] == "order=reversed") & trace.answers["document"].isin(kept)]
-    several = [list(labels) for labels in answers["said"] if np.size(labels) >= 2]
-    gains = [float(labels == sorted(labels)[::-1]) - float(labels == sorted(labels)) for labels in several]
-    return (*metrics.bootstrap(gains, seed=seed), len(gains)) if gains else (np.nan, np.nan, np.nan, 0)
+    found = read_order(trace, "order=reversed")
+    gains = found.instruction.astype(float) - found.alphabetical
+    return (*metrics.bootstrap(gains, seed=seed), len(gains)) if len(gains) else (np.nan, np.nan, np.nan, 0)
 
 
 def changed_share(trace, seed: int = 0) -> tuple[float, float, float, int]:
@@ -95,8 +148,6 @@ def changed_share(trace, seed: int = 0) -> tuple[float, float, float, int]:
 
     Of a document the mean over all orders but the alphabetical one, whose set is compared with.
     """
-    kept = trace.complete()
-    plain = trace.said("order=alphabetical")[kept]
     others = [name for name in names(trace, "order") if name != "order=alphabetical"]
-    changed = np.mean([(trace.said(name)[kept] != plain).any(axis=1) for name in others], axis=0)
+    changed = np.mean([read_order(trace, name).changed for name in others], axis=0)
     return (*metrics.bootstrap(changed, seed=seed), len(changed))

@@ -1,7 +1,8 @@
 """Demonstrations: which documents a prompt shows, as data.
 
 A plan is drawn once from a seed and stored with the run: ids, order and questions. Shared plans show the same
-documents to every query, which also lets the engine compute their part of the prompt once.
+documents to every query, which also lets the engine compute their part of the prompt once. In between stand a few
+plans that queries take turns with: how much hangs on which documents are shown can be seen, at little more work.
 """
 
 from collections.abc import Sequence
@@ -23,13 +24,13 @@ class Plan:
     seed: int
     strategy: str
     shared: bool
-    ids: tuple[tuple[str, ...], ...]  # one tuple a query, or a single one where shared
+    ids: tuple[tuple[str, ...], ...]  # a single tuple where shared, else one a query, or fewer that take turns
     questions: tuple[tuple[tuple[str, str, bool], ...], ...]  # (id, label, reasonable), likewise
     pairs: tuple[tuple[tuple[str, str, str, str], ...], ...]  # (id, label at a, label at b, "a" or "b"), likewise
 
     def of(self, query: int) -> int:
-        """Returns the row of `ids`, `questions` and `pairs` that a query is shown."""
-        return 0 if self.shared else query
+        """Returns the row of `ids`, `questions` and `pairs` that a query is shown: queries take turns."""
+        return query % len(self.ids)
 
     def as_json(self) -> dict:
         """Returns the plan as plain data."""
@@ -61,7 +62,8 @@ def draw(
 
     Strategies: `multilabel` (family P: a share `several` with two or more labels, a share `none` without any, the
     rest with exactly one), `random` (family C), `balanced` (single-label sets: evenly over the labels); `auto` takes
-    balanced for single-label sets and else multilabel. Documents whose id is in `exclude` are never drawn.
+    balanced for single-label sets and else multilabel. Documents whose id is in `exclude` are never drawn. Unless
+    shared, `queries` times as many are drawn, each time anew; where more queries are asked, they take turns.
 
     Raises ValueError where a share is out of range or a group has too few documents.
     """

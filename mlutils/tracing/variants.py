@@ -2,10 +2,15 @@
 
 `ratio` changes the share of demonstrations with two or more labels (Fig. 6), `order` the order of labels in the
 instruction and in the demonstrations' answers (Table 7). Each variant is a list view of its own; rows carry its name.
+
+Which documents are shown may matter as much as how many of them have several labels. So `ratio` draws PLANS plans for
+each share, and documents take turns: document i is shown plan i mod PLANS. They are asked plan by plan, so that the
+engine computes the demonstrations of each plan once a run.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 
@@ -14,22 +19,25 @@ from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of demonstrations with two or more labels
+PLANS = 10  # of demonstrations, for each share
 SEEDS = (1, 2, 3)  # of random orders
 
 
 def vary_ratio(prompting) -> dict:
     """Returns a prompting for each share of multi-label demonstrations, by the name of its variant, `ratio=0.2`.
 
-    Plans are drawn from the seed of the prompting's own plan. Raises ValueError for single-label sets, and where train
-    has too few documents of a kind.
+    Plans are drawn from the seed of the prompting's own plan: PLANS for each share, which documents take turns with, or
+    one a document where the prompting's is. Raises ValueError for single-label sets, and where train has too few
+    documents of a kind.
     """
     if prompting.corpus.single_label:
         raise ValueError(f"{prompting.corpus.name} has one label a document: the view ratio has nothing to vary")
     plan, asked = prompting.plan, prompting.corpus.documents["id"]
+    shots, queries = len(plan.ids[0]), min(PLANS, len(asked)) if plan.shared else len(plan.ids)
     found = {}
     for share in SHARES:
         drawn = demonstrations.draw(
-            prompting.train, len(plan.ids[0]), "multilabel", share, 0.0, plan.shared, len(plan.ids), plan.seed, asked
+            prompting.train, shots, "multilabel", share, shared=False, queries=queries, seed=plan.seed, exclude=asked
         )
         found[f"ratio={share:g}"] = replace(prompting, plan=drawn)
     return found
@@ -72,6 +80,8 @@ class VariantsView:
     def __init__(self, model: Model, prompting):
         self.views = [ListView(model, varied, name) for name, varied in self.vary(prompting).items()]
         self.engine = Total([view.engine for view in self.views])
+        self.plan_of = self.views[0].prompting.plan.of  # the same for all variants
+        self.order = sorted(range(len(prompting.corpus)), key=self.plan_of)
 
     @staticmethod
     def vary(prompting) -> dict:
@@ -79,11 +89,16 @@ class VariantsView:
         raise NotImplementedError
 
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], None]:
-        """Returns rows of answers, steps and failures of all variants for some documents."""
+        """Returns rows of answers, steps and failures of all variants for some documents.
+
+        `rows` are places in the order of asking, `order`: documents that are shown the same plan stand together, and an
+        engine keeps what they share from one call to the next.
+        """
         tables = {"answers": [], "steps": [], "failures": []}
         for view in self.views:
-            for name, found in view.ask(rows)[0].items():
-                tables[name] += found
+            for _, together in groupby((self.order[row] for row in rows), self.plan_of):
+                for name, found in view.ask(list(together))[0].items():
+                    tables[name] += found
         return tables, None
 
 

@@ -22,7 +22,6 @@ from mlutils.training.probes import probe
 FEWEST = 20  # documents with a label step below which nothing is trained or tested
 RESAMPLES = 2_000
 CONTROLS = 5  # shuffles that a control is the mean of
-CHUNK = 4_000_000  # numbers that resampling holds at a time
 DIFFERENCES = {  # each of draws, as plus and minus
     "selectivity_gold": ("gold", "control_gold"),
     "selectivity_pred": ("pred", "control_pred"),
@@ -175,14 +174,10 @@ def summarise(draws) -> tuple[float, float, float]:
 
 
 def _weights(documents: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields how often each document is drawn, (some, D), all once first, a bounded number of resamples at a time."""
+    """Yields how often each document is drawn, float (some, D), all once first: the draws of `metrics.bootstrap`."""
     yield np.ones((1, documents))
-    rng = np.random.default_rng(seed)
-    size = max(1, CHUNK // documents)
-    for start in range(0, resamples, size):
-        rows = min(size, resamples - start)
-        picked = rng.integers(documents, size=(rows, documents)) + documents * np.arange(rows)[:, None]
-        yield np.bincount(picked.ravel(), minlength=rows * documents).reshape(rows, documents).astype(float)
+    for times in metrics.resample_counts(documents, resamples, seed):
+        yield times.astype(float)
 
 
 # -- probes --------------------------------------------------------------------------------------------------------
