@@ -1,7 +1,9 @@
 """Attention at label steps: equal to eager attention maps, and read into Table 6."""
 
 import copy
+import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from test_steps import calls
 
 from mlutils import metrics
 from mlutils.readouts import attention as readout
@@ -315,6 +318,29 @@ def test_intervals_are_those_of_the_bootstrap(tmp_path):
     got = readout.summarise(trace).set_index(["segment", "quantity"]).loc[("first", "per_token")]
     expected = metrics.bootstrap([100 * np.mean(row["first"]) for row in rows])
     assert got[["mean", "low", "high"]].tolist() == pytest.approx(expected)
+
+
+def test_43000_documents_take_bounded_memory_and_no_loop_over_them():
+    def made(documents, layers=12):
+        rng = np.random.default_rng(0)
+        steps = np.repeat(np.arange(documents), rng.choice([0, 1, 2, 3], documents, p=[0.52, 0.33, 0.1, 0.05]))
+        masses = {name: list(rng.random((len(steps), layers), np.float32) / 4) for name in readout.SEGMENTS}
+        table = pd.DataFrame({"document": [f"d{row}" for row in steps], "step": 2, **masses})
+        table = table.assign(input_tokens=90, answer_tokens=4, first_tokens=1)
+        return SimpleNamespace(settings={"views": ["attention"]}, table=lambda name: table)
+
+    def read(trace):
+        return readout.summarise(trace, 500), readout.by_layer(trace, 500)
+
+    small, large = made(430), made(43_000)
+    read(small)
+    # A bootstrap draws in chunks of bounded memory: some calls more, against 43,000 documents.
+    assert calls(lambda: read(large)) < calls(lambda: read(small)) + 1_500
+    tracemalloc.start()
+    summary, layers = read(large)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300 * 2**20 and summary["documents"].min() > 20_000 and len(layers) == 4 * 12
 
 
 def test_no_second_label_no_view_and_one_document(tmp_path):

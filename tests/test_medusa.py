@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from mlutils.readouts import heads as readouts
 from mlutils.readouts import step_distributions
+from mlutils.reporting import spikiness
 from mlutils.traces import Trace, Writer
 from mlutils.tracing import medusa, models, prompts, views, vocabulary
 from mlutils.tracing.demonstrations import draw
@@ -401,6 +402,18 @@ def test_fig_16_of_a_trace(trace):
     steps = rows[rows["head"] == 0].groupby(["step", "last"]).size()
     for (step, last), here in table[table["measure"] == "first"].groupby(["step", "last"]):
         assert (here["n"] + here["missing"] == steps[step, last]).all()
+
+
+def test_traces_with_heads_are_gathered_and_drawn(trace, llama, corpus, tmp_path):
+    plain = views.write_trace(tmp_path, llama, prompting(corpus), ["list"])
+    table = readouts.gather([plain, trace])
+    assert set(table["model"]) == {trace.settings["model"]} and set(table["corpus"]) == {"foxes"}
+    assert len(table) == len(readouts.read(trace))
+    numbers = readouts.gather([plain, trace], readouts.tabulate)
+    assert len(numbers) == len(readouts.tabulate(trace))
+    fig = spikiness.by_head(table)
+    assert [axis.get_title(loc="left") for axis in fig.axes] == [f"head {k}\nfoxes" for k in range(HEADS + 1)]
+    assert readouts.gather([plain]).empty
 
 
 def test_fig_16_needs_the_view(llama, corpus, tmp_path):

@@ -1,6 +1,7 @@
 """Probes with held-out documents: counts and draws by hand, made-up traces of which the answer is known, figures."""
 
 import json
+import tracemalloc
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
+from test_steps import calls
 
 from mlutils import metrics
 from mlutils.readouts import claims
@@ -223,6 +225,26 @@ def test_following_has_no_score_where_all_go_one_way():
     aside.said[:] = aside.first
     table = probing.tabulate_following(tested, aside)
     assert table["value"].isna().all() and set(table["source"]) == {*probing.SOURCES, "state_minus_first_label"}
+
+
+def test_43000_documents_take_bounded_memory_and_no_loop_over_them(monkeypatch):
+    """With 24 dimensions and fewer resamples: memory grows with the dimensions of a layer, and not with resamples."""
+    for name in ("draw_f1", "draw_auc"):
+        monkeypatch.setattr(probing, name, partial(getattr(probing, name), resamples=100))
+
+    def read(tested, aside):
+        return probing.tabulate_sets(tested, aside, controls=1), probing.tabulate_following(tested, aside)
+
+    small, large = ((sample(documents, 0), sample(430, 1)) for documents in (430, 43_000))
+    read(*small)
+    # A bootstrap draws in chunks of bounded memory: some calls more, against 43,000 documents.
+    assert calls(lambda: read(*large)) < calls(lambda: read(*small)) + 2_000
+    tracemalloc.start()
+    sets, following = read(*large)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400 * 2**20 and set(sets["n"]) == set(following["n"]) == {43_000}
+    assert values(sets)["pred"] > 0.6
 
 
 # -- traces --------------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_steps import write
 
-from mlutils.readouts import steps
+from mlutils.readouts import claims, steps
 from mlutils.reporting import spikiness
 
 NAN = float("nan")
@@ -115,14 +116,81 @@ def test_fig_11_has_bars_at_ranks_published_marks_and_words():
         ["m", "semeval", "A", 2, 2, 0.7, 0.6, 0.8, 30],
         ["m", "semeval", "A", 2, 9, 0.2, 0.1, 0.3, 30],
         ["m", "semeval", "A", 2, 11, 0.1, 0.0, 0.2, 30],
-        ["m", "semeval", "A", 3, 3, 1.0, 1.0, 1.0, 8],
+        ["m", "semeval", "A", 3, 3, 1.0, 1.0, 1.0, 12],
         ["m", "mfrc", "B", 0, 0, NAN, NAN, NAN, 0],
+        ["m", "boxes", "A", 2, 2, 1.0, NAN, NAN, 1],
+        ["m", "goemotions", "A", 2, 1, 0.0, 0.0, 0.2, 11],
+        ["m", "goemotions", "A", 2, 2, 1.0, 0.8, 1.0, 11],
+        ["m", "goemotions", "A", 3, 3, 1.0, 0.7, 1.0, 10],
     ]
-    semeval, mfrc = spikiness.second_ranks(pd.DataFrame(places, columns=columns)).axes
-    bars = {(round(bar.get_x() + bar.get_width() / 2, 1), round(bar.get_height(), 2)) for bar in semeval.patches}
-    assert bars == {(1.8, 0.7), (3.2, 1.0), (8.8, 0.3)}  # behind the eighth rank: joined
+    semeval, mfrc, boxes, few = spikiness.second_ranks(pd.DataFrame(places, columns=columns)).axes
+
+    def bars(axis):
+        return {(round(bar.get_x() + bar.get_width() / 2, 1), round(bar.get_height(), 2)) for bar in axis.patches}
+
+    assert bars(semeval) == {(1.8, 0.7), (3.2, 1.0), (8.8, 0.3)}  # behind the eighth rank: joined
     assert {line.get_ydata()[0] for line in semeval.lines if line.get_marker() in "os"} == {0.5, 0.65}
-    assert texts(semeval) == ["n = 30 / 8"] and texts(mfrc) == ["no answer with two or more labels"]
+    assert texts(semeval) == ["n = 30 / 12"] and texts(mfrc) == ["no answer with two or more labels"]
+    # Ten answers or fewer are no share, as in Fig. 5: one answer would be a full bar.
+    assert bars(boxes) == set() and texts(boxes) == ["too few answers with two or more labels (n = 1)"]
+    assert bars(few) == {(1.8, 1.0)} and texts(few) == ["n = 11 / 10 (too few)"]
+
+
+def test_ten_steps_are_dots_and_eleven_a_shape():
+    values = np.linspace(0.4, 0.9, 11)
+    table = pd.concat([rows("mfrc", "m", 1, True, values), rows("mfrc", "m", 1, False, values[:10])])
+    for draw in (spikiness.largest, spikiness.boxes):
+        (axis,) = draw(table).axes
+        dots = [line for line in axis.lines if line.get_marker() == "^"]
+        assert [line.get_ydata().tolist() for line in dots][0] == values[:10].tolist()
+        assert len(set(dots[0].get_xdata())) == 10  # equal values are seen, too
+        assert len(halves(axis)) == 1 or len(axis.patches) == 2
+
+
+def test_table_4_tells_what_says_too_little():
+    columns = ["value", "low", "high", "n", "not_next", "not_next_low", "not_next_high", "intermediate"]
+    table = pd.DataFrame(
+        [
+            [90.0, 80.04, 95.06, 11, 50.0, 40.0, 60.0, 22],
+            [100.0, 2.5, 100.0, 10, 71.4, 40.0, 95.0, 14],
+            [NAN, NAN, NAN, 0, 0.0, 0.0, 70.8, 3],
+            [88.1, *[NAN] * 7],
+        ],
+        columns=columns,
+    ).assign(source="ours", model="m", corpus="c", published_not_next=["22.2 to 49.8", None, None, None])
+    told = spikiness.write_never_said(table)
+    assert told["never said later, %"].tolist() == [
+        "90.0 [80.0, 95.1]", "too few (n = 10)", "too few (n = 0)", "88.1",
+    ]  # fmt: skip
+    assert told["not said next, %"].tolist() == ["50.0 [40.0, 60.0]", "71.4 [40.0, 95.0]", "too few (n = 3)", ""]
+    assert told["not said next, published"].tolist() == ["22.2 to 49.8", "", "", ""]
+
+
+def test_fig_16_has_a_column_a_head_and_says_what_a_head_cannot_read():
+    values = np.linspace(0.4, 0.9, 12)
+    heads = [rows("semeval", "m", step, last, values).assign(head=0) for step in (1, 2) for last in (True, False)]
+    heads += [rows("semeval", "m", 2, last, values / 2).assign(head=1) for last in (True, False)]
+    fig = spikiness.by_head(pd.concat(heads))
+    zero, one = fig.axes
+    assert [axis.get_title(loc="left") for axis in fig.axes] == ["head 0\nSemEval", "head 1\nSemEval"]
+    assert ticks(one) == ["r = 1 0 / 0", "r = 2 12 / 12"] and texts(one) == ["no step 1 that this head reads"]
+    assert [half[2:] for half in halves(one)] == [pytest.approx((0.2, 0.45))] * 2
+    assert len(halves(zero)) == 4 and texts(zero) == []
+    two = pd.concat([*heads, *(each.assign(model="n") for each in heads)])
+    assert [axis.get_title(loc="left") for axis in spikiness.by_head(two).axes[::2]] == [
+        "head 0\nSemEval, m",
+        "SemEval, n",
+    ]
+
+
+def test_many_models_stand_in_lines_with_one_label_below(table):
+    both = pd.concat([table.assign(model=name) for name in ("a", "b", "c")])
+    fig = spikiness.second(both, steps.summarise(both))  # six places a panel: two panels side by side
+    titles = [axis.get_title(loc="left") for axis in fig.axes]
+    assert titles == [f"{m}\n{c}" for c in ("SemEval", "MFRC") for m in "abc"]
+    assert [axis.get_xlabel() for axis in fig.axes] == [""] * 5 + ["number of steps: last / intermediate"]
+    wide = spikiness.largest(both).axes
+    assert [axis.get_xlabel() != "" for axis in wide] == [False] * 4 + [True, False]
 
 
 def test_models_are_columns_and_a_missing_trace_is_said(table):
@@ -138,3 +206,31 @@ def test_nothing_to_draw_and_missing_columns_are_errors(table):
         spikiness.largest(table.iloc[:0])
     with pytest.raises(ValueError, match="lacks the columns .*entropy"):
         spikiness.entropies(table.drop(columns="entropy"), {})
+
+
+def test_a_model_that_never_says_two_labels_is_said_so_in_every_figure(tmp_path):
+    """From the trace on: words stand where there is nothing to draw, in place of an empty axis."""
+    logits = np.random.default_rng(0).normal(size=(30, 4))
+    trace = write(tmp_path, [["joy"]] * 30, logits, gold=[[True, True, False]] * 30)
+    table = steps.gather([trace])
+    figures = {
+        "fig2": spikiness.largest(table),
+        "fig3": spikiness.second(table, steps.summarise(table)),
+        "fig9": spikiness.boxes(table),
+        "fig10": spikiness.entropies(table, {"foxes": 3}),
+        "fig5": spikiness.accuracies(steps.accuracy(table)),
+        "fig11": spikiness.second_ranks(steps.ranks(table)),
+        "fig16": spikiness.by_head(table.assign(head=0)),
+    }
+    told = {name: texts(axis) for name, fig in figures.items() for axis in fig.axes}
+    assert told["fig2"] == told["fig10"] == ["no intermediate step", "no answer has a step 2"]
+    assert told["fig3"] == ["no intermediate step", *["no step"] * 2, "no answer has a step 2", *["no step"] * 2]
+    assert told["fig9"] == ["no intermediate step"] * 2 + ["no answer has a step 2"] * 2
+    assert told["fig5"] == ["no model has enough answers with two or more labels"]
+    assert "foxes (0)" in figures["fig5"].axes[0].get_xlabel()
+    assert told["fig11"] == ["no answer with two or more labels"]
+    assert told["fig16"] == ["no intermediate step", "no step 2 that this head reads"]
+    table4 = steps.never_said(table).assign(source="ours", published_not_next=None)
+    assert spikiness.write_never_said(table4)["never said later, %"].tolist() == ["too few (n = 0)"]
+    unsure = {row["verdict"] for row in steps.judge(table) if row["claim"] != "C1"}
+    assert unsure == {claims.VERDICTS[2]}

@@ -8,6 +8,7 @@ import pytest
 
 from mlutils import metrics
 from mlutils.readouts import claims, variants
+from mlutils.reporting import published, tables
 from mlutils.traces import TraceError
 
 LABELS = ("anger", "fear", "joy")
@@ -137,6 +138,20 @@ def test_a_model_without_multi_label_answers_has_no_order():
     trace = made({"order=alphabetical": [["joy"]] * 3, "order=reversed": [["joy"]] * 3})
     table = variants.compare_orders(trace)
     assert table["alphabetical"].isna().all() and (table["n"] == 0).all() and (table["changed"] == 0).all()
+    html = tables.label_order_html(table.assign(model="m", corpus="mfrc"), published.label_order())
+    assert "nan" not in html.lower() and "–" in html  # Table 7 says that there is no number
+    silent = made({f"ratio={r}": [["joy"]] * 3 for r in (0, 0.5, 1)}, plans=3)
+    assert variants.follow(silent)[0] == 0 and variants.count_several(silent)["share"].tolist() == [0, 0, 0]
+
+
+def test_shares_of_few_answers_are_not_shown():
+    table = pd.DataFrame({"n": [10, 11], "documents": [40, 40]})
+    for name in ("alphabetical", "instruction", "changed"):
+        table[[name, f"{name}_low", f"{name}_high"]] = 0.5
+    read = variants.drop_few(table)
+    assert read["alphabetical"].isna().tolist() == read["instruction_high"].isna().tolist() == [True, False]
+    assert read["changed"].tolist() == [0.5, 0.5] and read["n"].tolist() == [10, 11]
+    assert table["alphabetical"].notna().all()  # the file keeps what was counted
 
 
 def test_traces_without_the_view_are_named():

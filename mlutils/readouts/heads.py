@@ -4,12 +4,15 @@ A later head has no reading of a label that is said too early in the answer, so 
 as a padded grid, where a gap before a step is refused.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 from scipy.stats import entropy
 
 from mlutils import metrics
+from mlutils.readouts.steps import name_models
 
 NAME = r"^medusa-head=(\d+)$"  # the variants of the view medusa
 MEASURES = ("first", "second", "entropy", "said_is_top1")
@@ -45,6 +48,18 @@ def read(trace) -> pd.DataFrame:
             "said_is_top1": shares.argmax(axis=1) == steps["label"].map(names.index).to_numpy(int),
         }
     ).reset_index(drop=True)
+
+
+def gather(traces: Sequence, reading: Callable = read) -> pd.DataFrame:
+    """Returns the rows of `read` (or of `tabulate`) of several traces, with model and corpus; traces without the view
+    medusa have none. Raises ValueError as `steps.name_models` does.
+    """
+    frames = [
+        reading(trace).assign(model=name, corpus=trace.settings["corpus"])
+        for name, trace in zip(name_models(traces), traces, strict=True)
+        if "medusa" in trace.settings["views"]
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"head": []})
 
 
 def tabulate(trace) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from mlutils import metrics
+from mlutils.readouts import steps
 from mlutils.traces import TraceError
 
 
@@ -130,6 +131,17 @@ def compare_orders(trace) -> pd.DataFrame:
             row |= {column: mean, f"{column}_low": low, f"{column}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def drop_few(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns Table 7 to read: shares of ten multi-label answers or fewer are NaN, their number stays.
+
+    table: of `compare_orders`. Shares of documents (changed) stay where there are more than ten of them.
+    """
+    read = table.copy()
+    for share, number in (("alphabetical", "n"), ("instruction", "n"), ("changed", "documents")):
+        read.loc[read[number] <= steps.FEWEST, [share, f"{share}_low", f"{share}_high"]] = np.nan
+    return read
 
 
 def reversed_gain(trace, seed: int = 0) -> tuple[float, float, float, int]:

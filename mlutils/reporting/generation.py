@@ -4,17 +4,21 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlutils.reporting import attention, pictures, published, tables
+import pandas as pd
+
+from mlutils.readouts import variants
+from mlutils.reporting import attention, pictures, published, spikiness, tables
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
 from mlutils.reporting.pictures import Picture
 
-STEPS = {  # figures of 20_steps on the page; Fig. 9 shows the numbers of Fig. 2 and 3 once more
-    "fig2": "Fig. 2: the largest step probability, last against intermediate steps",
-    "fig3": "Fig. 3: the second-highest probability, and what becomes of the second label",
-    "fig5": "Fig. 5: accuracy of the first and the second label said",
-    "fig10": "Fig. 10: entropy of step distributions",
-    "fig11": "Fig. 11: rank, at the first step, of the labels said second and third",
+STEPS = {  # figures of 20_steps on the page, and the paper's prompts; Fig. 9 shows Fig. 2 and 3 once more
+    "fig2": ("C", "Fig. 2: the largest step probability, last against intermediate steps"),
+    "fig3": ("C", "Fig. 3: the second-highest probability, and what becomes of the second label"),
+    "fig5": ("P", "Fig. 5: accuracy of the first and the second label said"),
+    "fig10": ("C", "Fig. 10: entropy of step distributions"),
+    "fig11": ("C", "Fig. 11: rank, at the first step, of the labels said second and third"),
+    "fig16": ("C", "Fig. 16: the largest step probability by decoding head"),
 }
 PROBES = {  # figures of 24_linear_probes, and their names beside the others
     "probes": ("fig7", "Fig. 7: micro F1 of probes of gold sets and of the model's predictions, and controls"),
@@ -37,66 +41,76 @@ def publish(record: dict, name: str, folder: Path, public: str = "") -> Picture 
 
 def sections(records: Sequence[dict], folder: Path, root: Path) -> list[Section]:
     """Returns the sections that there are runs for, in the paper's order; their figures are copied into `folder`."""
-    by_notebook = {record["notebook"]: record for record in records}  # one run each: they read all traces
     made = {"20_steps": _steps, "21_demonstrations": _steered, "22_label_order": _ordered}
     made |= {"23_attention": _attention, "24_linear_probes": _probes}
     return [
-        build(by_notebook[notebook], folder, reports(records, notebook, root))
+        build(found, folder, reports(records, notebook, root))
         for notebook, build in made.items()
-        if notebook in by_notebook
+        if (found := [record for record in records if record["notebook"] == notebook])
     ]
 
 
-def _steps(record, folder, links) -> Section:
-    shown = [
-        (picture, caption) for name, caption in STEPS.items() if (picture := publish(record, name, folder)) is not None
-    ]
-    table4 = gather([record], "table4")
+def _steps(records, folder, links) -> Section:
+    """Returns the section of 20_steps, which has a run for each family of prompts: the paper's comes first."""
+    shown = []
+    for name, (family, caption) in STEPS.items():
+        for place, record in enumerate(sorted(records, key=lambda each: each["parameters"]["family"] != family)):
+            prompts = record["parameters"]["family"]
+            public = f"{name}_{prompts}" if place else name
+            if (picture := publish(record, name, folder, public)) is not None:
+                shown.append((picture, f"{caption}; prompts of family {prompts}"))
+    counts, table4 = (
+        pd.concat([gather([r], name).assign(prompts=r["parameters"]["family"]) for r in records], ignore_index=True)
+        for name in ("counts", "table4")
+    )
     paper = published.never_predicted().pivot(index="corpus", columns="model", values="value").reset_index()
-    ours = table4[table4["source"] == "ours"].merge(paper, "left", "corpus")
-    ours["corpus"] = ours["corpus"].map(published.corpus_title)
-    kept = [column for column in ours if column != "source" and ours[column].notna().any()]
+    ours = table4[table4["source"] == "ours"].reset_index(drop=True)
+    told = spikiness.write_never_said(ours).assign(prompts=ours["prompts"]).merge(paper, "left", "corpus")
+    for table in (counts, told):
+        table["corpus"] = table["corpus"].map(published.corpus_title)
+        table.insert(2, "prompts", table.pop("prompts"))
+    kept = [column for column in told if column != "source" and told[column].notna().any()]
     caption = "Table 4: percent of second labels, not said next, that are never said later; published beside."
-    block = tables.html(ours[kept], caption)
-    counts = gather([record], "counts")
-    counts["corpus"] = counts["corpus"].map(published.corpus_title)
     return Section(
-        "Figures 2 to 5, 9 to 11, Table 4: one label at a time",
+        "Figures 2 to 5, 9 to 11, 16, Table 4: one label at a time",
         "At each label step the model's logits over the labels and none give a distribution. Is it spiky, does it know "
         "whether another label follows, and does it rank the labels that come later? A step is *last* if no label "
-        "follows, and *intermediate* otherwise.",
-        (tables.html(counts, "What there is to read."), *shown, block),
+        "follows, and *intermediate* otherwise. Ten cases or fewer are not drawn as a share or a shape.",
+        (tables.html(counts, "What there is to read."), *shown, tables.html(told[kept], caption)),
         "The label of a step is the one that was written, not the argmax. Only labels said later count in Table 4 (the "
         "released code also counts those said before).",
         links,
     )
 
 
-def _steered(record, folder, links) -> Section:
-    picture = publish(record, "fig6", folder)
+def _steered(records, folder, links) -> Section:
+    picture = publish(records[-1], "fig6", folder)
     return Section(
         "Fig. 6: do the demonstrations set the number of labels?",
-        "The share of answers with two or more labels, where 0, 20, ... 100 % of ten demonstrations have two or more.",
+        "The share of answers with two or more labels, where 0, 20, ... 100 % of the demonstrations have two or more. "
+        "For each share some plans of demonstrations are drawn, and documents take turns with them; light dots are the "
+        "plans one by one. Intervals are over plans, each with its documents.",
         (picture,) if picture else (),
         "An answer that the strict parser cannot read counts as having fewer than two labels.",
         links,
     )
 
 
-def _ordered(record, folder, links) -> Section:
-    table = gather([record], "table7")
+def _ordered(records, folder, links) -> Section:
+    table = gather(records[-1:], "table7")
     return Section(
         "Table 7: does the order in the instruction steer the answer?",
         "Labels are listed alphabetically, reversed, or at random, in the instruction and the demonstrations' answers.",
-        (tables.label_order_html(table, published.label_order()),) if len(table) else (),
-        "Random orders are three seeds, their answers together. Intervals are over answers.",
+        (tables.label_order_html(variants.drop_few(table), published.label_order()),) if len(table) else (),
+        "Random orders are three seeds, their answers together. Intervals are over answers; shares of ten answers or "
+        "fewer are not shown.",
         links,
     )
 
 
-def _attention(record, folder, links) -> Section:
-    table = attention.beside_published(gather([record], "table6"), published.attention())
-    drawn = [picture] if (picture := publish(record, "attention_by_layer", folder)) else []
+def _attention(records, folder, links) -> Section:
+    table = attention.beside_published(gather(records[-1:], "table6"), published.attention())
+    drawn = [picture] if (picture := publish(records[-1], "attention_by_layer", folder)) else []
     return Section(
         "Table 6: where do later labels look?",
         "Mean attention per token, in percent, of the rows that begin a label from the second on: on the input, on the "
@@ -110,11 +124,11 @@ def _attention(record, folder, links) -> Section:
     )
 
 
-def _probes(record, folder, links) -> Section:
+def _probes(records, folder, links) -> Section:
     shown = [
         (picture, caption)
         for name, (public, caption) in PROBES.items()
-        if (picture := publish(record, name, folder, public)) is not None
+        if (picture := publish(records[-1], name, folder, public)) is not None
     ]
     return Section(
         "Figures 7 and 15: what does the first hidden state know?",

@@ -1,14 +1,13 @@
-"""Fig. 2, 3, 5, 9, 10, 11: step distributions as small multiples, models as columns, corpora as rows; and what is odd
-about the steps that they are drawn from.
+"""Fig. 2, 3, 5, 9, 10, 11, 16: step distributions, models as columns, corpora as rows; and what is odd about the
+steps that they are drawn from.
 """
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -16,16 +15,14 @@ from matplotlib.ticker import MultipleLocator
 
 from mlutils.readouts import steps
 from mlutils.readouts.steps import GROUPS
-from mlutils.reporting.figures import COLUMN, TEXT
+from mlutils.reporting import multiples
+from mlutils.reporting.figures import COLUMN
 from mlutils.reporting.looks import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, SKY
-from mlutils.reporting.pictures import plain, use_style
+from mlutils.reporting.multiples import FEW, SHADES
+from mlutils.reporting.pictures import plain
 from mlutils.reporting.published import SECOND_RANK, corpus_title
 
-COLOURS = {"last": BLUE, "intermediate": ORANGE}
-SHADES = {"last": "#8fc1e3", "intermediate": "#f5cf8e"}
 STEPS = (1, 2)
-FEW = 6  # steps below which a violin or a box would show a shape that is not there: dots in their place
-TITLES = {"first": "largest", "second": "second", "next_said": "said\nnext", "second_next": "second\nr + 1"}
 UNENDED = ("cut off", "unknown label")  # statuses of answers that may go on behind their last known label
 RANKS = 8  # that Fig. 11 shows at most
 CORPUS_MARKS = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (PINK, "D"), (BROWN, "v"), (SKY, "P"))
@@ -61,13 +58,47 @@ def count(table: pd.DataFrame, traces: Sequence, variant: str = "list") -> pd.Da
     return pd.DataFrame(rows)
 
 
+def write_never_said(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns Table 4 to read: percent with its interval, or words where ten steps or fewer say nothing.
+
+    table: `steps.never_said` with source (ours, published) and published_not_next, the range that the paper prints.
+    """
+
+    def write(value, low, high, n):
+        if not np.isnan(n) and n < FEW:
+            return f"too few (n = {n:.0f})"
+        return f"{value:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]") if not np.isnan(value) else ""
+
+    columns = {
+        "never said later, %": ("value", "low", "high", "n"),
+        "not said next, %": ("not_next", "not_next_low", "not_next_high", "intermediate"),
+    }
+    told = {name: [write(*row) for row in table[list(parts)].to_numpy(float)] for name, parts in columns.items()}
+    published = table["published_not_next"].fillna("")
+    return table[["source", "model", "corpus"]].assign(**told, **{"not said next, published": published})
+
+
 def largest(table: pd.DataFrame) -> Figure:
     """Returns Fig. 2: the largest step probability at r = 1, 2, last against intermediate steps as split violins.
 
     table: model, corpus, step, last, first, one row a label step (`steps.gather`). Under each pair stand the numbers of
-    steps; fewer than six are dots; a group without a step is named in words. Raises ValueError for no rows.
+    steps; ten or fewer are dots; a group without a step is named in words. Raises ValueError for no rows.
     """
-    return _violins(table, [("first", step) for step in STEPS], "largest probability", 1.0)
+    return multiples.violins(table, [("first", step) for step in STEPS], "largest probability", 1.0)
+
+
+def by_head(table: pd.DataFrame) -> Figure:
+    """Returns Fig. 16: Fig. 2 for each decoding head, heads as columns, corpora (and models, where several) as rows.
+
+    table: as `largest`, with head (`heads.gather`). Raises ValueError for no rows.
+    """
+    multiples.check(table, "head")
+    named = table["corpus"].map(corpus_title)
+    if table["model"].nunique() > 1:
+        named += ", " + table["model"]
+    words = "no step {step}\nthat this head reads"
+    table = table.assign(model="head " + table["head"].astype(str), corpus=named)
+    return multiples.violins(table, [("first", step) for step in STEPS], "largest probability", 1.0, words)
 
 
 def second(table: pd.DataFrame, shares: pd.DataFrame) -> Figure:
@@ -78,7 +109,7 @@ def second(table: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     of steps at which the second label is said next, written at the top. Raises ValueError for no rows.
     """
     places = [(quantity, step) for step in STEPS for quantity in ("second", "next_said", "second_next")]
-    fig = _violins(table, places, "step probability", 1.0)
+    fig = multiples.violins(table, places, "step probability", 1.0)
     shares = shares[shares["quantity"] == "second_is_next"].set_index(["model", "corpus", "step"])
     for axis in fig.axes:
         for at, step in zip((1, 4), STEPS, strict=True):
@@ -100,7 +131,7 @@ def entropies(table: pd.DataFrame, labels: dict[str, int]) -> Figure:
     table: as `largest`, with entropy. labels: the number of labels of each corpus; the dashed line is the entropy of
     a step that knows nothing, log2(labels + 1). Raises ValueError for no rows.
     """
-    fig = _violins(table, [("entropy", step) for step in STEPS], "entropy, bits", None)
+    fig = multiples.violins(table, [("entropy", step) for step in STEPS], "entropy, bits", None)
     for axis in fig.axes:
         top = np.log2(labels[axis.shown[1]] + 1)
         axis.axhline(top, color=GREY, linestyle="--", linewidth=0.7)
@@ -108,7 +139,7 @@ def entropies(table: pd.DataFrame, labels: dict[str, int]) -> Figure:
         axis.yaxis.set_major_locator(MultipleLocator(1 if top < 5 else 2))
     fig.legends[0].remove()
     uniform = Line2D([], [], color=GREY, linestyle="--", linewidth=0.7, label="all labels and none equal")
-    fig.legend(handles=[*_group_handles(), uniform], loc="outside lower center", ncols=2)
+    fig.legend(handles=[*multiples.group_handles(), uniform], loc="outside lower center", ncols=2)
     return fig
 
 
@@ -125,7 +156,7 @@ def boxes(table: pd.DataFrame) -> Figure:
         order = dict(order=range(len(places)), hue="group", hue_order=GROUPS, palette=SHADES)
         sns.boxplot(frame, x="place", y="value", ax=axis, **order, **style)
 
-    return _multiples(table, places, "step probability", 1.0, draw)
+    return multiples.shapes(table, places, "step probability", 1.0, multiples.ABSENT, draw)
 
 
 def accuracies(table: pd.DataFrame) -> Figure:
@@ -134,7 +165,7 @@ def accuracies(table: pd.DataFrame) -> Figure:
     table: `steps.accuracy`; rows of documents with two or more gold labels are drawn, points of ten documents or fewer
     are dropped and named. Raises ValueError for no rows.
     """
-    table = _checked(table, "gold", "label", "mean", "low", "high", "n", "shown")
+    table = multiples.check(table, "gold", "label", "mean", "low", "high", "n", "shown")
     table = table[table["gold"] == "two or more"]
     corpora, models = (list(dict.fromkeys(table[column])) for column in ("corpus", "model"))
     lines = list(table.groupby(["model", "corpus"], sort=False))
@@ -161,34 +192,39 @@ def accuracies(table: pd.DataFrame) -> Figure:
     if kept:
         fig.legend(loc="outside lower center", ncols=1)
     if not kept:
-        _say(axis, 0.5, "no model has enough answers with two or more labels")
+        multiples.say(axis, 0.5, "no model has enough answers with two or more labels")
     if dropped:
         words = f"Dropped, answers with two or more labels: {', '.join(dropped)}."
-        axis.set_xlabel(textwrap.fill(words, 62), fontsize=7, color=GREY)
+        axis.set_xlabel(textwrap.fill(words, 54), fontsize=7, color=GREY)
     return fig
 
 
 def second_ranks(table: pd.DataFrame) -> Figure:
     """Returns Fig. 11, reading A: the rank that the labels said second and third had at the first step.
 
-    table: `steps.ranks`. Hollow marks at rank 2 are the paper's shares of second labels. A model without an answer of
-    two or more labels is said so in words. Ranks behind the eighth are joined into the last bar.
+    table: `steps.ranks`. Hollow marks at rank 2 are the paper's shares of second labels. Shares of ten answers or fewer
+    are not drawn: words say how many there are. Ranks behind the eighth are joined into the last bar.
     """
-    table = _checked(table, "reading", "label", "place", "mean", "low", "high", "n")
+    table = multiples.check(table, "reading", "label", "place", "mean", "low", "high", "n")
 
     def draw(axis, rows):
         rows = rows[rows["reading"] == "A"]
         axis.set_ylim(0, 1.05)
         if rows.empty:
             axis.set_xticks([])
-            _say(axis, 0.5, "no answer with two or more labels")
+            multiples.say(axis, 0.5, "no answer with two or more labels")
             return
-        counts = [f"{n:,.0f}" for label in (2, 3) for n in rows.loc[rows["label"] == label, "n"].head(1)]
+        asked = rows.groupby("label")["n"].max()  # answers with a second, and with a third label
+        if asked.max() < FEW:
+            axis.set_xticks([])
+            multiples.say(axis, 0.5, f"too few answers with two or more labels (n = {asked.max():.0f})")
+            return
+        counts = [f"{n:,.0f}" if n >= FEW else f"{n:,.0f} (too few)" for n in asked]
         box = dict(facecolor="white", edgecolor="none", pad=1)
         axis.text(8.9, 0.9, f"n = {' / '.join(counts)}", ha="right", va="center", size=7, bbox=box)
         hatches = {2: "", 3: "////"}
         for label, side in ((2, -0.2), (3, 0.2)):
-            found = rows[rows["label"] == label]
+            found = rows[(rows["label"] == label) & (rows["n"] >= FEW) & (rows["mean"] > 0)]
             colour = (BLUE, "#8fc1e3") if label == 2 else (ORANGE, "#f5cf8e")
             near = found[found["place"] <= RANKS]
             bars = dict(width=0.38, color=colour[1], edgecolor=colour[0], linewidth=0.6, hatch=hatches[label])
@@ -202,7 +238,7 @@ def second_ranks(table: pd.DataFrame) -> Figure:
         axis.set_xticks(range(1, RANKS + 2), [*map(str, range(1, RANKS + 1)), "on"])
         axis.set_xlim(0.4, RANKS + 1.6)
 
-    fig = _grid(table, draw, "share of answers", "rank at the first step", 1.5, "no label step")
+    fig = multiples.grid(table, draw, "share of answers", "rank at the first step", 1.5, "no label step", 3)
     handles = [
         Patch(facecolor="#8fc1e3", edgecolor=BLUE, label="label said second"),
         Patch(facecolor="#f5cf8e", edgecolor=ORANGE, hatch="////", label="label said third"),
@@ -214,111 +250,3 @@ def second_ranks(table: pd.DataFrame) -> Figure:
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return fig
-
-
-def _violins(table, places, title, top):
-    def draw(axis, frame):
-        style = dict(
-            split=True, inner="quart", cut=0, density_norm="width", width=0.85, linewidth=0.6, gap=0.06, dodge=True
-        )
-        order = dict(order=range(len(places)), hue="group", hue_order=GROUPS, palette=SHADES)
-        sns.violinplot(frame, x="place", y="value", ax=axis, saturation=1, legend=False, **order, **style)
-
-    return _multiples(table, places, title, top, draw)
-
-
-def _multiples(table, places, title, top, draw_shapes: Callable[[Axes, pd.DataFrame], None]) -> Figure:
-    """Returns a panel a model and corpus with the places (quantity, r) side by side, last left, intermediate right."""
-    table = _checked(table, "step", "last", *(quantity for quantity, _ in places))
-    upright = len(places) * table["model"].nunique() > 2  # words stand upright where there is little room
-
-    def draw(axis, rows):
-        parts = [_values(rows, place, *where) for place, where in enumerate(places)]
-        frame = pd.concat(parts, ignore_index=True)
-        numbers = frame.groupby(["place", "group"]).size()
-        many = numbers[numbers >= FEW].index
-        keys = pd.MultiIndex.from_frame(frame[["place", "group"]])
-        if len(many):
-            draw_shapes(axis, frame[keys.isin(many)])
-        for (place, group), values in frame[~keys.isin(many)].groupby(["place", "group"])["value"]:
-            x = np.full(len(values), place + (-0.12 if group == "last" else 0.12))
-            axis.plot(x, values, marker="o" if group == "last" else "^", color=COLOURS[group], ms=2.5, ls="none")
-        ticks = []
-        for place, (quantity, step) in enumerate(places):
-            n = {group: int(numbers.get((place, group), 0)) for group in GROUPS}
-            if quantity in ("next_said", "second_next"):
-                ticks.append(f"{TITLES[quantity]}\n{n['intermediate']:,}")
-                _say(axis, place, "" if n["intermediate"] else "no step", upright)
-            else:
-                name = TITLES[quantity] + "\n" if len(places) > len(STEPS) else ""
-                ticks.append(f"{name}r = {step}\n{n['last']:,} / {n['intermediate']:,}")
-                if not sum(n.values()):
-                    _say(axis, place, f"no answer has\na step {step}", upright)
-                else:
-                    _say(axis, place - 0.25, "" if n["last"] else "no last\nstep", upright)
-                    _say(axis, place + 0.25, "" if n["intermediate"] else "no intermediate\nstep", upright)
-        axis.set_xticks(range(len(places)), ticks, fontsize=6.5)
-        axis.set_xlim(-0.55, len(places) - 0.45)
-        if top:
-            axis.set_ylim(-0.03, 1.03 * top)
-
-    wide = len(places) > 4
-    fig = _grid(
-        table, draw, title, "number of steps: last / intermediate", 2.1 if wide else 1.55, "no label step", wide
-    )
-    fig.legend(handles=_group_handles(), loc="outside lower center", ncols=2)
-    return fig
-
-
-WORDS = dict(color=GREY, fontsize=6.5)
-
-
-def _values(rows, place, quantity, step):
-    """Returns place, group, value of the steps at r for which a quantity is defined."""
-    kept = steps.select(rows[rows["step"] == step], quantity)
-    group = np.where(kept["last"], *GROUPS)
-    return pd.DataFrame({"place": place, "group": group, "value": kept[quantity].to_numpy(float)})
-
-
-def _say(axis, x, words, upright=False):
-    style = dict(ha="center", va="center", rotation=90 if upright else 0, **WORDS)
-    axis.text(x, 0.5, words, transform=axis.get_xaxis_transform(), **style)
-
-
-def _grid(table, draw, ylabel, xlabel, height, empty, wide=False):
-    models, corpora = (list(dict.fromkeys(table[column])) for column in ("model", "corpus"))
-    width = TEXT if wide or len(models) > 1 else COLUMN
-    fig = Figure(figsize=(width, height * len(corpora) + 0.55), layout="constrained")
-    axes = fig.subplots(len(corpora), len(models), squeeze=False)
-    for i, corpus in enumerate(corpora):
-        for j, model in enumerate(models):
-            axis, rows = axes[i, j], table[(table["model"] == model) & (table["corpus"] == corpus)]
-            axis.shown = (model, corpus)
-            if len(rows):
-                draw(axis, rows)
-            else:
-                axis.set_xticks([])
-                axis.text(0.5, 0.5, empty, transform=axis.transAxes, ha="center", va="center", **WORDS)
-            axis.grid(True, axis="y")
-            axis.set_xlabel(xlabel if i == len(corpora) - 1 else "")
-            axis.set_ylabel(ylabel if j == 0 else "")
-            head = textwrap.fill(model, 30) + "\n" if len(models) > 1 and i == 0 else ""
-            axis.set_title(plain(head + corpus_title(corpus)), loc="left", fontweight="bold")
-    return fig
-
-
-def _group_handles():
-    return [
-        Patch(facecolor=SHADES[group], edgecolor=COLOURS[group], label=f"{side}: {group} step")
-        for group, side in zip(GROUPS, ("left", "right"), strict=True)
-    ]
-
-
-def _checked(table, *columns):
-    missing = [column for column in ("model", "corpus", *columns) if column not in table]
-    if missing:
-        raise ValueError(f"table lacks the columns {missing}; it has {list(table)}")
-    if table.empty:
-        raise ValueError("table has no rows, there is nothing to draw")
-    use_style()
-    return table
