@@ -318,6 +318,17 @@ def test_of_two_pairs_the_one_with_all_layers_is_taken(tmp_path):
     assert probing.has_layers(layered) and not probing.has_layers([plain[0], layered[1]])
 
 
+def test_documents_that_are_all_in_another_pair_are_probed_once(tmp_path):
+    all_of_them = write(tmp_path / "a", ids=[f"x{i}" for i in range(40)])
+    part = write(tmp_path / "b", documents=25, ids=[f"x{i}" for i in range(25)], views=("list", "hidden"))
+    aside = write(tmp_path / "c", "reserve", ids=[f"y{i}" for i in range(40)])
+    for order in ([all_of_them, part, aside], [part, aside, all_of_them]):
+        ((tested, _),), alone = pair_up(order)
+        assert tested.folder == all_of_them.folder and alone.empty
+    elsewhere = write(tmp_path / "d", documents=25, ids=["z0", *(f"x{i}" for i in range(24))])
+    assert len(pair_up([all_of_them, elsewhere, aside])[0]) == 2
+
+
 def test_pairs_that_asked_in_other_ways_are_kept_apart_by_name(tmp_path):
     traces = [write(tmp_path / "a"), write(tmp_path / "b", "reserve")]
     assert [name["documents"] for name in name_pairs(pair_up(traces)[0])] == ["dev, all"]

@@ -123,7 +123,7 @@ def layer_lines(table: pd.DataFrame) -> Figure:
         drawn = set(rows.dropna(subset="value")["measure"])
         if holes := [kind.title.partition(":")[0] for name, kind in MEASURES.items() if name not in drawn]:
             words = f"{', '.join(holes)}: nothing to find"
-            axis.text(0.02, 0.9, words, transform=axis.transAxes, fontsize=6.5, style="italic", color=GREY)
+            axis.text(0.02, 0.72, words, transform=axis.transAxes, fontsize=6.5, style="italic", color=GREY)
         axis.set_xlabel("after layer (0: embeddings)")
         axis.set_ylabel("micro F1")
         axis.set_ylim(-0.03, 1.03)

@@ -6,7 +6,6 @@ on all documents first, then on B resamples of the documents. Draws of one seed 
 between them are paired.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +30,7 @@ DIFFERENCES = {  # each of draws, as plus and minus
     "selectivity_pred_minus_2plus": ("selectivity_pred", "selectivity_pred_2plus"),
 }
 VARIED = ("family", "form", "shots", "seed", "new_tokens")  # what else tells traces of the same documents apart
+ASKED = ("model", "corpus", "conventions", "plan", *VARIED)
 SOURCES = ("state", "distribution", "first_label")  # what "another label will follow" is told from
 
 
@@ -72,11 +72,11 @@ def pair_up(traces: Sequence) -> tuple[list[tuple], pd.DataFrame]:
     """Returns pairs of traces (tested, set aside) that probes can be trained and tested on, and why others are alone.
 
     A pair is of one model and corpus, with the same demonstrations and settings, and no document in common. Of several
-    that asked the same of the same documents one is taken, with states of all layers if there is one.
-    Table: trace, reason.
+    that asked the same, those whose documents are all in another are left out; of the same documents one is taken, with
+    states of all layers if there is one. Table: trace, reason.
     """
     asides = [trace for trace in traces if trace.settings["sample"] == "reserve"]
-    pairs, alone = {}, []
+    pairs, alone = [], []
     for tested in (trace for trace in traces if trace.settings["sample"] != "reserve"):
         fitting, reasons = [], ["no trace of its model and corpus is of documents set aside (10_trace, reserve)"]
         for aside in asides:
@@ -88,12 +88,20 @@ def pair_up(traces: Sequence) -> tuple[list[tuple], pd.DataFrame]:
         if not fitting:
             alone.append([str(tested.folder), reasons[-1]])
             continue
-        best = max(fitting, key=lambda pair: (has_layers(pair), len(pair[1].documents)))
-        asked = [tested.settings.get(name) for name in ("model", "corpus", "conventions", "plan", *VARIED)]
-        key = json.dumps([asked, list(tested.documents["id"])])
-        if key not in pairs or has_layers(best) > has_layers(pairs[key]):
-            pairs[key] = best
-    return list(pairs.values()), pd.DataFrame(alone, columns=["trace", "reason"])
+        pairs.append(max(fitting, key=lambda pair: (has_layers(pair), len(pair[1].documents))))
+    kept = [pair for i, pair in enumerate(pairs) if not any(_covers(pairs, j, i) for j in range(len(pairs)))]
+    return kept, pd.DataFrame(alone, columns=["trace", "reason"])
+
+
+def _covers(pairs: Sequence[tuple], one: int, other: int) -> bool:
+    """Returns whether a pair makes another one needless: the same was asked of more documents, or of the same ones with
+    states of more layers; of two alike the first covers the second.
+    """
+    first, second = pairs[one][0], pairs[other][0]
+    asked = [[each.settings.get(name) for name in ASKED] for each in (first, second)]
+    more, less = (set(each.documents["id"]) for each in (first, second))
+    ranks = [(has_layers(pairs[i]), -i) for i in (one, other)]
+    return asked[0] == asked[1] and (more > less or (more == less and ranks[0] > ranks[1]))
 
 
 def name_pairs(pairs: Sequence[tuple]) -> list[dict[str, str]]:
