@@ -1,10 +1,12 @@
 """The verdict table at the top of the page: each claim of the paper, what decides it, and what our runs say."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from mlutils.readouts.claims import VERDICTS
 from mlutils.reporting import published, tables
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
@@ -27,45 +29,85 @@ CLAIMS = {
 
 
 COLUMNS = ["Claim", "Statistic", "holds where", "Model", "Corpus", "Value", "n", "Verdict"]
+PLACE = r"(?P<statistic>.*?)(?: \((?P<place>[^()]*)\))?$"  # notebooks say in parentheses which prompts or documents
 
 
 def verdicts(records: Sequence[dict], root: Path) -> Section:
-    """Returns the verdict table of all runs that judge a claim; claims without a run are listed as not measured."""
+    """Returns the verdicts of all runs that judge a claim: where each claim holds, and the values behind."""
     table = gather(records, "claims")
-    rows = []
-    for claim in CLAIMS:
-        found = table[table["claim"] == claim] if len(table) else table
-        for row in found.itertuples():
-            value = "–" if pd.isna(row.value) else f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
-            corpus = published.corpus_title(row.corpus)
-            rows.append([claim, row.statistic, row.decides, row.model, corpus, value, f"{row.n:,}", row.verdict])
-        if found.empty:
-            rows.append([claim, "no run of this grid measures it", *[""] * 5, "not measured"])
-    claims = tables.html(pd.DataFrame(CLAIMS.items(), columns=["Claim", "The paper says"]), "The claims in our words.")
     notebooks = dict.fromkeys(each["notebook"] for each in records if (each["folder"] / "claims.csv").exists())
+    told = table[table["n"] > 0]
+    rows = [
+        [
+            row.claim,
+            row.statistic,
+            row.decides,
+            row.model,
+            published.corpus_title(row.corpus),
+            "–" if pd.isna(row.value) else f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]",
+            f"{row.n:,}",
+            row.verdict,
+        ]
+        for row in told.sort_values("claim", key=_number, kind="stable").itertuples()
+    ]
+    caption = (
+        "Value with 95 % interval; n: documents, answers, steps or plans of demonstrations. "
+        f"{len(table) - len(told)} of {len(table)} rows have no case at all and stand in claims.csv only."
+    )
     return Section(
         "Verdicts",
-        "Each claim is decided by a statistic that its notebook defines before any result is seen: it *holds* or *does "
-        "not hold* where the whole 95 % interval says so, and *cannot be told here* otherwise, or where fewer than ten "
-        "cases are at hand. The paper's claims are about models of 1 to 72 billion parameters: a verdict here says "
-        "whether the same can be seen in the models traced in this grid.",
+        "Each claim is decided by statistics that its notebook defines before any result is seen: a row *holds* or "
+        "*does not hold* where the whole 95 % interval says so, and *cannot be told here* otherwise, or where fewer "
+        "than ten cases are at hand. A claim holds for a model and corpus where all rows do, and does not where one "
+        "does not. The paper's claims are about models of 1 to 72 billion parameters: a verdict here says whether the "
+        "same can be seen in the models traced in this grid.",
         (
-            tables.html(
-                pd.DataFrame(rows, columns=COLUMNS), "Value with 95 % interval; n: documents, answers or steps."
-            ),
-            claims,
+            tables.html(summarise(table), "The claims in our words, and where they hold."),
+            tables.html(pd.DataFrame(rows, columns=COLUMNS), caption),
         ),
         "The thresholds are ours; the paper argues from figures.",
         tuple(link for name in notebooks for link in reports(records, name, root)),
     )
 
 
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row a claim: the paper's words, and the corpora (models, prompts) where it holds and where not.
+
+    table: of `claims.csv`, rows of all runs. A claim that no run measures says so.
+    """
+    table = table.join(table["statistic"].str.extract(PLACE)["place"].fillna("").rename("place"))
+    several = table["model"].nunique() > 1
+    rows = []
+    for claim, words in CLAIMS.items():
+        where: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+        found = table[table["claim"] == claim]
+        for (model, corpus, place), group in found.groupby(["model", "corpus", "place"], sort=False):
+            known = set(group["verdict"])
+            verdict = next((each for each in (VERDICTS[1], VERDICTS[2]) if each in known), VERDICTS[0])
+            parts = [published.corpus_title(corpus), *([model] if several else []), *([place] if place else [])]
+            where[verdict].append(f"{parts[0]} ({', '.join(parts[1:])})" if parts[1:] else parts[0])
+        cells = ["; ".join(dict.fromkeys(each)) or "–" for each in where.values()]
+        rows.append([claim, words, *(cells if len(found) else ["not measured in this grid", "–", "–"])])
+    return pd.DataFrame(rows, columns=["Claim", "The paper says", *(verdict.capitalize() for verdict in VERDICTS)])
+
+
+def _number(claims: pd.Series) -> pd.Series:
+    return claims.str[1:].astype(int)
+
+
 def write(records: Sequence[dict], folder: Path) -> list[Path]:
-    """Writes `claims.csv`, the rows of all runs in the order of the claims; returns the files."""
+    """Writes `claims.csv`, rows of all runs in the order of the claims, and `verdicts.md`, which the README holds."""
     table = gather(records, "claims")
     if table.empty:
         return []
-    file = folder / "claims.csv"
-    table = table.sort_values("claim", key=lambda claims: claims.str[1:].astype(int), kind="stable")
-    table.to_csv(file, index=False, float_format="%.4f", lineterminator="\n")
-    return [file]
+    texts = {
+        folder / "claims.csv": table.sort_values("claim", key=_number, kind="stable").to_csv(
+            index=False, float_format="%.4f", lineterminator="\n"
+        ),
+        folder / "verdicts.md": tables.markdown(summarise(table)) + "\n",
+    }
+    for file, text in texts.items():
+        draft = file.with_name(f".{file.name}.tmp")
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
+    return list(texts)
