@@ -31,6 +31,13 @@ def parameters_of(wildcards):
     return json.dumps(given)
 
 
+def is_small(wildcards):
+    """Returns whether a run's model is so small that a second core would not help it: two such runs go at once."""
+    point = POINTS[f"{wildcards.notebook}/{wildcards.name}"]
+    model = runs.check_parameters(point.notebook, point.parameters).get("model", "")
+    return wildcards.notebook == "05_miniatures" or model.startswith(("miniature-", "random-llama"))
+
+
 EXECUTE = (
     "TQDM_DISABLE=1 OMP_NUM_THREADS={threads} papermill --kernel python3 --no-progress-bar --log-output "
     "{input.notebook} {log.notebook} -y {params.given:q} > {log.text} 2>&1 && mv {log.notebook} {output.notebook}"
@@ -57,9 +64,9 @@ rule ask_model:
         name="[^/]+",
     params:
         given=parameters_of,
-    threads: workflow.cores or 1
+    threads: lambda wildcards: 1 if is_small(wildcards) else (workflow.cores or 1)
     resources:
-        gpu=1,
+        gpu=lambda wildcards: 0 if is_small(wildcards) else 1,
         mem_mb=lambda wildcards, attempt: config.get("mem_mb", 16000) * attempt,
         runtime=config.get("runtime", 1440),
     shell:

@@ -251,16 +251,19 @@ class Point:
 def read_grid(path: Path | str) -> dict[str, Point]:
     """Returns the points of a grid file, by `notebook/name`, in the order of the file.
 
-    A block names a notebook. Lists are axes, and every combination of their values is a run; a value that is itself
-    a mapping sets several parameters at once. `reads: {notebook: [names]}` gives a run the folders of that
-    notebook's runs (parameter `traces` or `runs`), those that agree with it in the parameters named.
+    A block names a notebook; a list of blocks are several of the same notebook. Lists are axes, and every combination
+    of their values is a run; a value that is itself a mapping sets several parameters at once.
+    `reads: {notebook: [names]}` gives a run the folders of that notebook's runs (parameter `reads`), those of the
+    blocks before its own that agree with it in the parameters named; `reads: {notebook: {name: value}}` those that have
+    this value (no value: the run's own).
     Raises ParameterError where parameters do not fit the notebooks; all problems are reported at once.
     """
     blocks = yaml.safe_load(Path(path).read_text())["runs"]
     points: dict[str, Point] = {}
     problems = []
-    for notebook, block in blocks.items():
-        block = dict(block or {})
+    each = ((notebook, part) for notebook, block in blocks.items() for part in _as_list(block))
+    for notebook, block in each:
+        block, before = dict(block or {}), dict(points)
         reads = block.pop("reads", {})
         for axes, parameters in _combinations(block):
             try:
@@ -270,9 +273,9 @@ def read_grid(path: Path | str) -> dict[str, Point]:
                 continue
             read = tuple(
                 key
-                for key, other in points.items()
+                for key, other in before.items()
                 for source, names in reads.items()
-                if other.notebook == source and all(_value(other, name) == checked[name] for name in names)
+                if other.notebook == source and _agrees(other, names, checked)
             )
             point = Point(notebook, _name(axes, parameters), parameters, read)
             if point.key in points:
@@ -281,6 +284,15 @@ def read_grid(path: Path | str) -> dict[str, Point]:
     if problems:
         raise ParameterError(f"{path}: " + "; ".join(problems))
     return points
+
+
+def _as_list(block) -> list:
+    return block if isinstance(block, list) else [block]
+
+
+def _agrees(other: Point, names: Iterable[str] | Mapping[str, object], checked: Mapping) -> bool:
+    wanted = names if isinstance(names, Mapping) else dict.fromkeys(names)
+    return all(_value(other, name) == (checked[name] if value is None else value) for name, value in wanted.items())
 
 
 def _value(point: Point, name: str):

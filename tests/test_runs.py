@@ -100,12 +100,45 @@ def test_axes_are_combined_and_mappings_set_several_parameters(tmp_path):
     assert alignment.reads == (traces[0].key, traces[2].key)
 
 
+def test_a_run_may_read_only_runs_with_a_value(tmp_path):
+    traces = {"model": ["a", "b"], "corpus": ["mfrc", "boxes"]}
+    points = grid(
+        tmp_path,
+        **{
+            "10_trace": traces,
+            "40_alignment": {"reads": {"10_trace": {"corpus": None, "model": "b"}}, "corpus": ["mfrc"]},
+        },
+    )
+    (alignment,) = [point for point in points.values() if point.notebook == "40_alignment"]
+    assert [points[key].parameters for key in alignment.reads] == [{"model": "b", "corpus": "mfrc"}]
+
+
 def test_a_changed_seed_is_another_run_and_leaves_the_others_alone(tmp_path):
     before = grid(tmp_path, **{"00_datasets": {"corpus": ["mfrc", "boxes"], "seed": 0}})
     more = grid(tmp_path, **{"00_datasets": {"corpus": ["mfrc", "boxes", "semeval"], "seed": 0}})
     after = grid(tmp_path, **{"00_datasets": {"corpus": ["mfrc", "boxes"], "seed": 1}})
     assert set(before) < set(more) and len(more) == 3
     assert not set(before) & set(after)
+
+
+def test_blocks_of_one_notebook_read_the_blocks_before_their_own(tmp_path):
+    traced = {"corpus": ["mfrc"], "reads": {"10_trace": []}}
+    points = grid(
+        tmp_path,
+        **{
+            "10_trace": [
+                {"model": ["a", "b"], "corpus": ["mfrc"]},
+                {"model": ["c"], "corpus": ["mfrc", "boxes"], "reads": {"10_trace": ["corpus"]}},
+            ],
+            "40_alignment": traced,
+        },
+    )
+    names = {point.parameters.get("model", "") + point.parameters["corpus"]: point for point in points.values()}
+    first = (names["amfrc"].key, names["bmfrc"].key)
+    assert names["amfrc"].reads == () and names["cmfrc"].reads == first and names["cboxes"].reads == ()
+    assert names["mfrc"].reads == (*first, names["cmfrc"].key, names["cboxes"].key)
+    with pytest.raises(runs.ParameterError, match="is there twice"):
+        grid(tmp_path, **{"10_trace": [{"model": ["a"]}, {"model": ["a"]}]})
 
 
 def test_a_grid_with_wrong_parameters_is_refused_as_a_whole(tmp_path):

@@ -4,7 +4,9 @@ import copy
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,9 +16,11 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
 from mlutils import paths, sources
+from mlutils.tracing import adapters
 
 DEFAULT = "smollm2-135m-instruct"
 RANDOM = "random-llama"
+MINIATURE = "miniature-"  # and a size: the ladder that `05_miniatures` trains
 # Plain causal attention with rotary positions: what packed passes rely on (design, section 6). Others are padded.
 PLAIN = {"llama", "qwen2", "qwen3", "mistral", "olmo", "olmo2", "smollm3", "granite"}
 
@@ -30,6 +34,7 @@ class Model:
     tokenizer: transformers.PreTrainedTokenizerBase
     revision: str
     packed: bool
+    trained_on: dict[str, frozenset[str]] = field(default_factory=dict)  # ids of documents by corpus, where known
 
     @property
     def device(self) -> torch.device:
@@ -45,12 +50,14 @@ class Model:
         return self.network.config.max_position_embeddings
 
 
-def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto") -> Model:
+def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto", places: Sequence[Path | str] = ()) -> Model:
     """Returns the model called `name`, ready to be asked.
 
-    `name` is `smollm2-135m-instruct`, `random-llama` (tests), a hub id, or a local folder; one that holds Medusa heads
-    alone stands for the base model that it names (`medusa.load_heads` reads the heads). `device="auto"` takes the GPUs
-    where there are any (several are shared by layers), `dtype="auto"` bfloat16 there and float32 on a CPU.
+    `name` is `smollm2-135m-instruct`, `miniature-xs` (s, m), `random-llama` (tests), a hub id, or a local folder; one
+    that holds Medusa heads alone stands for the base model that it names (`medusa.load_heads` reads the heads). Behind
+    it may stand adapters, `+sft-vignettes`, which are merged one after the other; `places` are folders of runs of
+    `06_finetune` that hold them. `device="auto"` takes the GPUs where there are any (several are shared by layers),
+    `dtype="auto"` bfloat16 there and float32 on a CPU.
 
     Raises ValueError for an unknown device or dtype, OSError where the model cannot be had: it says what to do.
     """
@@ -60,7 +67,10 @@ def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto") -> Mode
         raise ValueError(f"device {device!r} is not known: take auto, cpu, cuda or cuda:N")
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     kind = getattr(torch, dtype) if dtype != "auto" else (torch.bfloat16 if gpu else torch.float32)
+    name, tuned = adapters.split_name(name)
+    found = {adapter: adapters.find(adapter, places) for adapter in tuned}
     folder, revision = locate(name)
+    trained_on = adapters.read_trained_on(folder)
     arguments = dict(dtype=kind, attn_implementation="sdpa", trust_remote_code=False)
     if gpu:
         arguments["device_map"] = "auto" if device == "auto" else device
@@ -81,7 +91,10 @@ def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto") -> Mode
         ) from None
     network.eval().requires_grad_(False)
     revision = revision or getattr(network.config, "_commit_hash", None) or "local"
-    return Model(name, network, tokenizer, revision, has_plain_attention(network.config))
+    model = Model(name, network, tokenizer, revision, has_plain_attention(network.config), trained_on)
+    for adapter, place in found.items():
+        model = adapters.apply(model, adapter, place)
+    return model
 
 
 def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
@@ -116,7 +129,7 @@ def explain(name: str, source: str, error: OSError) -> OSError:
         said = f"cannot be had ({reason}); where a pull request on its page adds safetensors, add --revision refs/pr/N"
     return OSError(
         f"{what} {said}. Or, where the hub is reached, `hf download {source} --local-dir FOLDER`, and give FOLDER. "
-        f"Models that need no hub: {DEFAULT}, {RANDOM}"
+        f"Models that need no hub: {DEFAULT}, {MINIATURE}xs (s, m), {RANDOM}"
     )
 
 
@@ -136,6 +149,15 @@ def locate(name: str) -> tuple[str, str | None]:
         folder = paths.cache() / "models" / f"{RANDOM}-2"
         _make_once(folder, make_random)
         return str(folder), "seed-0"
+    if name.startswith(MINIATURE):
+        folder = paths.DATA / "miniatures" / name.removeprefix(MINIATURE)
+        if not (folder / "model.safetensors").exists():
+            made = sorted(each.parent.name for each in folder.parent.glob("*/model.safetensors"))
+            raise OSError(
+                f"model {name!r} is not in {folder}: `make miniatures` trains them; there are "
+                f"{', '.join(MINIATURE + size for size in made) or 'none'}"
+            )
+        return str(folder), sources.checksum(folder / "model.safetensors")[:16]
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser()), "local"
     if name.startswith((".", "/", "~")):
@@ -219,3 +241,5 @@ def _quiet() -> None:
     """Keeps transformers' progress bars and notices out of notebooks and logs."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    # PEFT and TRL still call some options by names that transformers is about to drop.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated", category=FutureWarning)

@@ -1,0 +1,161 @@
+"""Adapters: what `06_finetune` trains (PEFT), found by name and merged in a chain, never asked about what they learned.
+
+The adapter `<model>+<label>` lies in `adapters/<model>+<label>/` of a run's folder, or of `data/`, with `run.json`
+beside the weights: what it was trained on, how, and from which revision of the model.
+"""
+
+import copy
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mlutils import paths, sources
+from mlutils.corpora import Corpus
+from mlutils.traces import write_json
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def full_name(model: str, method: str, corpus: str, seed: int = 0, shots: int = 0, label: str = "") -> str:
+    """Returns the name of an adapter: `<model>+<label>`, the label `<method>-<corpus>` unless given.
+
+    Demonstrations in training prompts (`shots`) show as `<method>_icl`, a seed other than 0 as `-seed<k>`. Raises
+    ValueError for a label that would be read as two adapters or as a folder.
+    """
+    label = label or f"{method}{'_icl' if shots else ''}-{corpus}"
+    if "+" in label or "/" in label or label != label.strip():
+        raise ValueError(f"label {label!r} must hold no +, no / and no blanks at its ends: + joins adapters to a model")
+    return f"{model}+{label}" + (f"-seed{seed}" if seed else "")
+
+
+def folder_name(name: str) -> str:
+    """Returns the name of an adapter's folder: its full name, a hub id's or a folder's slashes written `--`."""
+    return name.replace("/", "--")
+
+
+def split_name(name: str) -> tuple[str, list[str]]:
+    """Returns the model that a name begins with, and the full names of the adapters on it, in the order they apply.
+
+    A folder that exists is a model, whatever its name holds.
+    """
+    parts = name.split("+")
+    lengths = [n for n in range(len(parts), 0, -1) if Path("+".join(parts[:n])).expanduser().is_dir()]
+    base = lengths[0] if lengths else 1
+    return "+".join(parts[:base]), ["+".join(parts[:n]) for n in range(base + 1, len(parts) + 1)]
+
+
+def find(name: str, places: Sequence[Path | str] = ()) -> Path:
+    """Returns the folder of the adapter with this full name: in the `adapters/` of a place, else of `data/`.
+
+    Raises OSError that lists the known ones where there is none.
+    """
+    homes = [Path(place) / "adapters" for place in (*places, paths.DATA)]
+    for home in homes:
+        if (home / folder_name(name) / WEIGHTS).exists():
+            return home / folder_name(name)
+    known = sorted({read_record(file.parent)["name"] for home in homes for file in home.glob(f"*/{WEIGHTS}")})
+    raise OSError(
+        f"no adapter is called {name!r}: looked in {', '.join(map(str, homes))}, which hold "
+        f"{', '.join(known) or 'none'}. Train it with 06_finetune, and give that run's folder in `reads`"
+    )
+
+
+def read_record(folder: Path | str) -> dict:
+    """Returns what stands beside an adapter's weights (`run.json`); raises OSError where it is missing or broken."""
+    try:
+        return json.loads((Path(folder) / "run.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise OSError(f"adapter {folder} has no run.json that can be read ({error}): train it again") from None
+
+
+def read_trained_on(folder: Path | str) -> dict[str, frozenset[str]]:
+    """Returns the ids of documents that the model in a folder was trained on, by corpus, where its manifest says."""
+    file = Path(folder) / "manifest.json"
+    known = json.loads(file.read_text()).get("trained_on", {}) if file.exists() else {}
+    return {corpus: frozenset(ids) for corpus, ids in known.items()}
+
+
+def apply(model, name: str, folder: Path):
+    """Returns the model with one more adapter merged into its weights, in the model's own dtype (float32 on a CPU).
+
+    Its name is the adapter's, its revision holds a hash of the weights. Raises OSError where the adapter was trained
+    from other weights, or does not fit.
+    """
+    from peft import PeftModel  # takes seconds, and few runs need it
+
+    record = read_record(folder)
+    if record["base_revision"] != model.revision:
+        raise OSError(
+            f"adapter {name!r} was trained from revision {record['base_revision']} of {record['base']!r}, here is "
+            f"{model.revision}: train it again"
+        )
+    try:
+        network = PeftModel.from_pretrained(model.network, str(folder)).merge_and_unload(safe_merge=True)
+    except (ValueError, RuntimeError) as error:
+        raise OSError(f"adapter {name!r} does not fit {model.name!r}: {str(error).splitlines()[0]}") from error
+    network.eval().requires_grad_(False)
+    return dataclasses.replace(
+        model,
+        name=name,
+        network=network,
+        revision=f"{model.revision}+{sources.checksum(folder / WEIGHTS)[:12]}",
+        trained_on=unite([model.trained_on, record["trained_on"]]),
+    )
+
+
+def unite(parts: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
+    """Returns ids by corpus, those of all parts together."""
+    united: dict[str, frozenset[str]] = {}
+    for part in parts:
+        for corpus, ids in part.items():
+            united[corpus] = united.get(corpus, frozenset()) | frozenset(ids)
+    return united
+
+
+def check_untested(model, corpus: Corpus) -> None:
+    """Raises ValueError where a model was trained on documents that it is to be asked about, by id."""
+    known = model.trained_on.get(corpus.name, frozenset())
+    shared = [document for document in corpus.documents["id"] if document in known]
+    if shared:
+        raise ValueError(
+            f"{model.name} was trained on {len(shared)} of these {len(corpus)} documents of {corpus.name} "
+            f"({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}): ask about another split, or train again "
+            "with these documents as the tested ones of 06_finetune"
+        )
+
+
+def save(network, folder: Path, record: Mapping) -> Path:
+    """Writes a PEFT model's adapter as float16, with `run.json` beside it, and returns the folder.
+
+    The record needs name, base, base_revision, trained_on, recipe and seed. Written under a temporary name, then
+    renamed. Raises ValueError for a record without these, or weights that float16 cannot hold.
+    """
+    from peft import get_peft_model_state_dict
+
+    missing = {"name", "base", "base_revision", "trained_on", "recipe", "seed"} - set(record)
+    if missing:
+        raise ValueError(f"the record of adapter {folder.name} lacks {', '.join(sorted(missing))}")
+    weights = {k: v.detach().half().cpu().contiguous() for k, v in get_peft_model_state_dict(network).items()}
+    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"adapter {record['name']}: {len(broken)} weights are not finite in float16, e.g. {broken[0]}")
+    config = copy.deepcopy(network.peft_config["default"])
+    config.inference_mode, config.base_model_name_or_path = True, record["base"]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
+        made = Path(temporary) / "adapter"
+        made.mkdir()
+        config.save_pretrained(made)
+        save_file(weights, made / WEIGHTS, metadata={"format": "pt"})
+        write_json(made / "run.json", dict(record))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(made, folder)
+    return folder
