@@ -24,7 +24,7 @@ def table():
 
 
 def test_means_are_over_the_corpora_that_both_have():
-    paired = tuning.pair_up(table(), {"base": "tuned"}).set_index("metric")
+    paired = tuning.pair_up(table(), [("base", "tuned")]).set_index("metric")
     assert paired["method"].tolist() == ["unary_breakdown"] * 2 and paired["corpora"].tolist() == [2, 1]
     nll = paired.loc["nll"]
     assert (nll["mean_base"], nll["mean_tuned"]) == (5.0, 4.0)
@@ -37,14 +37,14 @@ def test_means_are_over_the_corpora_that_both_have():
 
 def test_models_that_were_not_traced_are_named():
     with pytest.raises(ValueError, match="model 'other' has no rows; traced are base, tuned"):
-        tuning.pair_up(table(), {"base": "other"})
+        tuning.pair_up(table(), [("base", "other")])
     apart = table().assign(documents=["a", "a", "b", "b", "a", "b", "b", "a"])
     with pytest.raises(ValueError, match="share no corpus"):
-        tuning.pair_up(apart, {"base": "tuned"})
+        tuning.pair_up(apart, [("base", "tuned")])
 
 
 def test_every_number_is_at_its_place():
-    fig = tuning.base_against_tuned(tuning.pair_up(table(), {"base": "tuned"}))
+    fig = tuning.base_against_tuned(tuning.pair_up(table(), [("base", "tuned")]))
     left, right = fig.axes
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["Unary breakdown"]
     assert left.get_xscale() == "log" and "higher is better" in right.get_xlabel()

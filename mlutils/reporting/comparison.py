@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlutils.readouts import changes
 from mlutils.reporting import breakdown, figures, pictures, published, tables, tuning
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.looks import is_drawn, look
@@ -13,6 +14,7 @@ from mlutils.reporting.pages import Section
 from mlutils.reporting.pictures import Picture
 
 HEADLINE = ("encoder_blend", "stacking")  # fixed for all corpora, not chosen by their scores
+SFT = ("sft_outputs", "sft_max_over_generations")
 OTHERS = "conventions"  # in the name of documents read with other conventions than ours
 
 
@@ -175,7 +177,7 @@ def decisions(records: Sequence[dict], root: Path) -> Section:
 
 def tuned(records: Sequence[dict], pairs: Mapping[str, str], folder: Path, root: Path) -> Section:
     """Returns Fig. 12 for pairs of a base model and its tuned model, saved in `folder`."""
-    paired = tuning.pair_up(main_documents(gather(records, "alignment")), pairs)
+    paired = tuning.pair_up(main_documents(gather(records, "alignment")), list(pairs.items()))
     named = "; ".join(f"{base} against {other}" for base, other in pairs.items())
     picture = pictures.save(
         tuning.base_against_tuned(paired), "fig12", f"NLL and example-F1 of each readout, {named}.", folder
@@ -244,6 +246,23 @@ def main_documents(table: pd.DataFrame) -> pd.DataFrame:
     return table[[pair in kept and OTHERS not in pair[1] for pair in pairs]]
 
 
+def for_figures(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows that figures show: those of SFT under the name of their base model, with most demonstrations;
+    in-context SFT, and fewer demonstrations, stand in tables only.
+    """
+    table = table.assign(model=table["model"].fillna(""))
+    rows = table[table["method"].isin(SFT)]
+    if rows.empty:
+        return table
+    named = rows["model"].str.extract(r"(?P<model>.*), (?P<shots>\d+) shots")
+    names = named["model"].map(changes.parse)
+    rows = rows.assign(model=[name.base for name in names], shots=named["shots"].astype(int))
+    rows = rows[[name.tuning == "sft" for name in names]]
+    most = rows.groupby(["corpus", "documents", "model"])["shots"].transform("max")
+    rows = rows[rows["shots"] == most].drop(columns="shots")
+    return pd.concat([table[~table["method"].isin(SFT)], rows])
+
+
 def theirs(*corpora: str) -> pd.DataFrame | None:
     """Returns the published rows of some corpora, None where there are none."""
     found = published.alignment()
@@ -267,7 +286,7 @@ def write_tables(table: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def _pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Picture]:
-    drawn = main_documents(table[table["metric"] != "corrected_squared_error"].dropna(subset="mean"))
+    drawn = main_documents(for_figures(table[table["metric"] != "corrected_squared_error"].dropna(subset="mean")))
     voted = drawn[drawn["corpus"].isin(drawn.loc[drawn["metric"] == "nll", "corpus"])]
     shown = []
     if len(voted):

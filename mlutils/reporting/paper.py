@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlutils.reporting import comparison, generation, pages, pictures, published, tables, verdicts
+from mlutils.reporting import comparison, finetuning, generation, pages, pictures, published, tables, verdicts
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
 
@@ -96,6 +96,7 @@ def traces(records: Sequence[dict], root: Path) -> Section:
         )
         # Fig. 4 is of family P; traces of other documents look the same.
         main = given["family"] == "P" and "unary" in given["asked"] and not given["reserve"] and not others
+        main = main and "+" not in record["model"]["name"]
         if main and (record["folder"] / "first_step.png").exists():
             shown.append((pictures.load(record["folder"] / "first_step.png"), f"{record['model']['name']}, {corpus}"))
     return Section(
@@ -135,6 +136,7 @@ def build(
     if any(record["notebook"] == "10_trace" for record in records):
         sections.append(traces(records, root))
     sections += generation.sections(records, shown, root)
+    sections += finetuning.sections(records, shown, root)
     table = gather(records, "alignment")
     if len(table):
         sections.append(comparison.alignment(records, grid, shown, root))

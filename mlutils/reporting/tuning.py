@@ -1,6 +1,7 @@
 """Fig. 12: every readout of a base model against the same readout of its tuned model."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,15 @@ from mlutils.reporting.published import METRICS
 SHOWN = ("nll", "f1")
 
 
-def pair_up(table: pd.DataFrame, pairs: Mapping[str, str]) -> pd.DataFrame:
+def pair_up(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Returns base and tuned rows side by side: base, tuned, method, metric, corpora, and mean, low, high of both.
 
-    table: corpus, documents, model, method, metric, mean, low, high. Means are over the corpora that both models have
-    (the paper's are MFRC and GoEmotions); intervals of independent corpora are added in quadrature. Raises ValueError
-    where a model of a pair is not in the table, or a pair shares no corpus.
+    table: corpus, documents, model, method, metric, mean, low, high; pairs: base, tuned. Means are over the corpora
+    that both have (the paper's are MFRC and GoEmotions); intervals of independent corpora are added in quadrature.
+    Raises ValueError where a model of a pair is not in the table, or a pair shares no corpus.
     """
     rows = []
-    for base, tuned in pairs.items():
+    for base, tuned in pairs:
         sides = [table[table["model"] == name] for name in (base, tuned)]
         for name, side in zip((base, tuned), sides, strict=True):
             if side.empty:
@@ -73,7 +74,8 @@ def base_against_tuned(paired: pd.DataFrame) -> Figure:
                 better = "higher" if metric == "f1" else "lower"
                 axis.set_xlabel(f"{METRICS[metric]}{', nats' if metric == 'nll' else ''} ({better} is better)")
         corpora = int(_of(paired, pair)["corpora"].max())
-        line[0].set_title(plain(f"{pair[0]} against {pair[1]}, {corpora} corpora"), loc="left", fontweight="bold")
+        title = f"{pair[0]} against {pair[1]}, {corpora} {'corpus' if corpora == 1 else 'corpora'}"
+        line[0].set_title(plain(textwrap.fill(title, 100)), loc="left", fontweight="bold")
     handles = [
         Line2D([], [], color=GREY, marker="o", fillstyle=fill, linestyle="none", label=name)
         for fill, name in (("none", "base"), ("full", "tuned"))

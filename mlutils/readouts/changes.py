@@ -1,0 +1,324 @@
+"""What tuning, and size, change: quantities of traces before and after, with intervals over documents and seeds.
+
+Every quantity is a ratio of two sums over documents: one draw of documents serves all quantities of all traces of a
+group, so that differences are paired whatever is compared. Reads traces; no model is loaded.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from mlutils.readouts import alignment, claims, from_trace, readable, steps
+from mlutils.readouts.claims import Statistic
+
+BASE, ALL = "base", "all"  # the tuning of a model that is not tuned; the seed of a row over all seeds
+STAGE = re.compile(r"(?P<method>(?:sft|soft|rl)(?:_\w+)?)-(?P<corpus>[^+/]+?)(?:-seed(?P<seed>\d+))?")
+READOUTS = ("hard_predictions", "max_over_generations", "compare_to_none", "unary_breakdown")
+METRICS = ("nll", "l1", "f1")
+SHARES = ("second_next", "second_never", "alphabetical", "several", "unread")  # between 0 and 1, yes or no
+FEWEST_SEEDS = 3  # for a row over all seeds
+RESAMPLES, WORK, CHUNK = 10_000, 20_000_000, 4_000_000  # of documents; numbers drawn in all, and at a time
+KEYS = ["corpus", "documents", "base", "tuning", "tuned_on", "shots", "seed"]
+COLUMNS = [*KEYS, "seeds", "quantity", "mean", "low", "high", "n"]
+TUNED = {
+    "top1_first": Statistic("C1", "largest step probability at r = 1, tuned minus base", 0),
+    "entropy_first": Statistic("C10", "entropy at r = 1 in bits, tuned minus base", 0, above=False),
+    "f1 hard_predictions": Statistic("C12", "example-F1 of the answer, tuned minus base", 0),
+    "nll compare_to_none": Statistic("C12", "NLL of compare-to-none, tuned minus base", 0),
+    "nll max_over_generations": Statistic("C12", "NLL of max-over-generations, tuned minus base", 0),
+}
+LADDER = {
+    "entropy_first": Statistic("C10", "entropy at r = 1 in bits, change per tenfold parameters", 0, above=False),
+    "second_next": Statistic("C10", "share of second labels said next, change per tenfold parameters", 0),
+}
+
+
+@dataclass(frozen=True)
+class Name:
+    """What the name of a model says: its base, how it was tuned (`base` where it was not), on what, and the seed."""
+
+    base: str
+    tuning: str = BASE  # methods, joined by + where one began from the other
+    tuned_on: str = ""  # corpora, likewise, one where they are the same
+    seed: str = ""
+
+
+def parse(name: str) -> Name:
+    """Returns what `<base>+<method>-<corpus>[-seed<k>]+...` says; no suffix is seed 0, an untuned model has no seed.
+
+    Stages are the last parts that begin with sft, soft or rl; what stands before them is the base, a folder with a plus
+    in its name too. The seed is the last stage's, joined to an earlier one that is neither 0 nor the same.
+    """
+    base, stages = name, []
+    while (cut := base.rpartition("+"))[1] and (found := STAGE.fullmatch(cut[2])):
+        base = cut[0]
+        stages.insert(0, found)
+    if not stages:
+        return Name(name)
+    seeds = [stage["seed"] or "0" for stage in stages]
+    others = [seed for seed in dict.fromkeys(seeds[:-1]) if seed not in ("0", seeds[-1])]
+    corpora = dict.fromkeys(stage["corpus"] for stage in stages)
+    return Name(base, "+".join(stage["method"] for stage in stages), "+".join(corpora), "+".join([*others, seeds[-1]]))
+
+
+def choose(traces: Sequence) -> list:
+    """Returns the multi-label traces with the view list of documents that were not set aside; of several of one model,
+    sample and number of demonstrations the one with most documents.
+
+    Raises ValueError where two of these have as many, and nothing tells which is meant.
+    """
+    places: dict[tuple, list] = {}
+    for trace in traces:
+        if "list" in trace.settings["views"] and trace.settings["sample"] != "reserve" and not trace.single_label:
+            places.setdefault(_place(trace), []).append(trace)
+    kept = []
+    for place, found in places.items():
+        most = max(len(trace.documents) for trace in found)
+        largest = [trace for trace in found if len(trace.documents) == most]
+        if len(largest) > 1:
+            raise ValueError(f"{' and '.join(str(t.folder) for t in largest)} are all of {place}: give one of them")
+        kept += largest
+    return kept
+
+
+def _place(trace):
+    name = parse(trace.settings["model"])
+    return (*_group(trace), name.tuning, name.tuned_on, trace.settings["shots"], name.seed)
+
+
+def _group(trace):
+    corpus = trace.corpus
+    return corpus.name, alignment.describe_documents(corpus), parse(trace.settings["model"]).base
+
+
+def separate(traces: Sequence) -> tuple[list, dict[str, object]]:
+    """Returns the traces that make zero-shot rows of Tables 2 and 5, and by name those that make the rows SFT outputs
+    and SFT max-over-generations.
+
+    Zero-shot: of models that are not tuned, those with most demonstrations. SFT: seed 0, all numbers of demonstrations
+    (`<model>, <k> shots`). Models tuned otherwise, and further seeds, stand in the table of `compare` only.
+    """
+    named = [(parse(trace.settings["model"]), trace) for trace in traces]
+    most: dict[str, int] = {}
+    for name, trace in named:
+        most[name.base] = max(most.get(name.base, 0), trace.settings["shots"] if name.tuning == BASE else 0)
+    tuned = {
+        f"{trace.settings['model']}, {trace.settings['shots']} shots": trace
+        for name, trace in named
+        if name.tuning.startswith("sft") and "+" not in name.tuning and name.seed == "0"
+    }
+    plain = [t for name, t in named if name.tuning == BASE and t.settings["shots"] == most[name.base]]
+    return plain, tuned
+
+
+def count(trace, conventions: str = "ours") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the sums and the counts whose ratio each quantity is, documents (index) by quantities.
+
+    top1_first, top1_later, entropy_first, entropy_later (bits): of the label steps r = 1 and r >= 2; second_next: of
+    the intermediate steps, those whose second label is said next; second_never: of the others, those whose second label
+    is never said later (Table 4). alphabetical: of the answers with two or more labels; several: answers with two or
+    more labels; labels: distinct labels of an answer; unread: answers with another status than ok or none; micro_f1:
+    against gold. `<metric> <readout>`: NLL, L1, example-F1 against vote shares (F1 against gold where there are none).
+    """
+    documents = pd.Index(trace.documents["id"])
+    table = steps.tabulate(trace, conventions=conventions)
+    at, sums, counts = documents.get_indexer(table["document"]), {}, {}
+
+    def add(name, where, values):
+        where = np.asarray(where, bool)
+        sums[name] = np.bincount(at[where], np.asarray(values, float)[where], len(documents))
+        counts[name] = np.bincount(at[where], minlength=len(documents)).astype(float)
+
+    for name, where in (("first", table["step"] == 1), ("later", table["step"] > 1)):
+        add(f"top1_{name}", where, table["first"])
+        add(f"entropy_{name}", where, table["entropy"])
+    said = table["second_later"] | (table["second_before"] if conventions == "released" else False)
+    add("second_next", ~table["last"], table["second_is_next"])
+    add("second_never", table["second_is_next"] == 0, ~said)
+
+    answers = trace.answers[trace.answers["variant"] == "list"].set_index("document").reindex(documents)
+    asked = answers["status"].notna().to_numpy()
+    several = answers["said"].map(np.size).to_numpy() * asked >= 2
+    ordered = [i for i in np.flatnonzero(several) if list(said := answers["said"].iloc[i]) == sorted(said)]
+    answered, gold = trace.said(), trace.gold
+    sizes = answered.sum(axis=1) + gold.sum(axis=1)
+    for name, above, below in (
+        ("alphabetical", np.isin(np.arange(len(documents)), ordered), several),
+        ("several", several, asked),
+        ("labels", answered.sum(axis=1), asked),
+        ("unread", ~answers["status"].isin(["ok", "none"]).to_numpy(), asked),
+        ("micro_f1", 2 * (answered & gold).sum(axis=1), sizes),
+    ):
+        sums[name], counts[name] = np.where(asked, above, 0.0), np.where(asked, below, 0.0)
+
+    corpus = trace.corpus
+    scored = trace.complete() & (corpus.has_votes if corpus.has_votes.any() else True)
+    for method in (name for name in READOUTS if name in readable(trace)):
+        scores = alignment.score(from_trace(trace, method, conventions)[scored], corpus.take(scored))
+        for metric in (name for name in METRICS if name in scores):
+            sums[f"{metric} {method}"] = np.zeros(len(documents))
+            sums[f"{metric} {method}"][scored], counts[f"{metric} {method}"] = scores[metric], scored.astype(float)
+    return pd.DataFrame(sums, index=documents), pd.DataFrame(counts, index=documents)
+
+
+def compare(traces: Sequence, conventions: str = "ours", seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns two tables of COLUMNS: the level of each quantity for every trace, and tuned minus base.
+
+    All traces of one base model and sample stand on the documents that all of them have; intervals (95 %) resample
+    documents, the same for all of them, so that differences are paired. Three or more seeds have a row `all`: the mean
+    over seeds, its interval from resampling seeds and documents together. A tuned model is compared with its base asked
+    with as many demonstrations; without one it has no difference. n: documents that have a say. A share of 0 or 1 has
+    the exact interval of as many documents. Raises ValueError as `choose` does, and where traces share no document.
+    """
+    chosen, levels, differences = choose(traces), [], []
+    for group in dict.fromkeys(map(_group, chosen)):
+        members = [trace for trace in chosen if _group(trace) == group]
+        names = [(parse(trace.settings["model"]), int(trace.settings["shots"])) for trace in members]
+        places = pd.DataFrame([[n.tuning, n.tuned_on, shots, n.seed] for n, shots in names], columns=KEYS[3:])
+        values, drawn, counted, quantities = _resample(members, conventions, seed)
+        for (tuning, tuned_on, shots), found in places.groupby(KEYS[3:6], sort=False):
+            sets = {each: [i] for i, each in found["seed"].items()}
+            sets |= {ALL: list(found.index)} if len(sets) >= FEWEST_SEEDS else {}
+            base = places.index[(places["tuning"] == BASE) & (places["shots"] == shots)]
+            for each, rows in sets.items():
+                key = [*group, tuning, tuned_on, shots, each, len(rows)]
+                level = _average(values[rows], drawn[:, rows], seed)
+                n = counted[rows].any(axis=0).sum(axis=0)
+                levels += _rows(key, quantities, *level, n, exact=True)
+                if len(base) and tuning != BASE:
+                    change = (level[0] - values[base[0]], level[1] - drawn[:, base[0]])
+                    both = np.minimum(n, counted[base[0]].sum(axis=0))
+                    differences += _rows(key, quantities, *change, both)
+    return pd.DataFrame(levels, columns=COLUMNS), pd.DataFrame(differences, columns=COLUMNS)
+
+
+def climb(
+    traces: Sequence, sizes: Mapping[str, int], ladder: Sequence[str], conventions: str = "ours", seed: int = 0
+) -> list[dict]:
+    """Returns rows of `claims.judge` on C10 for base models of one kind and different size, by the statistics LADDER:
+    the slope of a quantity on log10 of the parameters, least squares, documents resampled.
+
+    sizes: parameters by model; ladder: its models. A row for each sample traced with two of them or more, at the
+    largest number of demonstrations that these share; n: documents that have a say for every model.
+    """
+    rows, chosen = [], [trace for trace in choose(traces) if trace.settings["model"] in ladder]
+    for place in dict.fromkeys(_group(trace)[:2] for trace in chosen):
+        here = [t for t in chosen if _group(t)[:2] == place and sizes.get(t.settings["model"])]
+        by_shots = {int(t.settings["shots"]): [] for t in here}
+        for trace in here:
+            by_shots[int(trace.settings["shots"])].append(trace)
+        shots, members = max(by_shots.items(), key=lambda each: (len(each[1]), each[0]), default=(0, []))
+        if len(members) < 2:
+            continue
+        members.sort(key=lambda each: sizes[each.settings["model"]])
+        values, drawn, counted, quantities = _resample(members, conventions, seed)
+        tenfold = np.log10([sizes[each.settings["model"]] for each in members])
+        weights = (tenfold - tenfold.mean()) / ((tenfold - tenfold.mean()) ** 2).sum()
+        model = f"{members[0].settings['model']} to {members[-1].settings['model']}, {shots} shots"
+        for name, statistic in LADDER.items():
+            i = quantities.index(name)
+            ends = _ends(np.tensordot(drawn[..., i], weights, ([1], [0])))
+            n = int(counted[..., i].all(axis=0).sum())
+            rows.append(claims.judge(statistic, model, place[0], float(weights @ values[:, i]), *ends, n))
+    return rows
+
+
+def judge(differences: pd.DataFrame) -> list[dict]:
+    """Returns rows of `claims.judge` on C1, C10 and C12 for tuned models, by the statistics TUNED.
+
+    differences: of `compare`; of each model those with most demonstrations, over all seeds where there is such a row.
+    """
+    found = final(differences)
+    most = found.groupby(KEYS[:5])["shots"].transform("max")
+    samples = found.groupby("corpus")["documents"].nunique()
+    rows = []
+    for row in found[(found["shots"] == most) & found["quantity"].isin(TUNED)].itertuples():
+        model = f"{name_tuned(row.base, row.tuning, row.tuned_on)}, {row.shots} shots"
+        model += "" if row.seed == ALL else f", seed {row.seed}"
+        model += f", {row.documents}" if samples[row.corpus] > 1 else ""
+        statistic = TUNED[row.quantity]
+        rows.append(claims.judge(statistic, model, row.corpus, row.mean, row.low, row.high, row.n))
+    return rows
+
+
+def name_tuned(base: str, tuning: str, tuned_on: str) -> str:
+    """Returns the name of a model without seeds, short where all stages saw one corpus."""
+    return base if tuning == BASE else f"{base}+{tuning}-{tuned_on}"
+
+
+def final(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows to read: those over all seeds, and of models without such a row those of each seed."""
+    pooled = table.groupby([key for key in KEYS if key != "seed"])["seed"].transform(lambda seeds: (seeds == ALL).any())
+    return table[(table["seed"] == ALL) | ~pooled.astype(bool)]
+
+
+def find_sizes(records: Iterable[dict]) -> dict[str, int]:
+    """Returns the number of parameters by base model, from the records of runs of 10_trace that hold it."""
+    models = [record.get("model") for record in records if record["notebook"] == "10_trace"]
+    return {parse(model["name"]).base: int(model["parameters"]) for model in models if model.get("parameters")}
+
+
+def _resample(traces, conventions, seed):
+    """Returns the values (T, Q) on the documents that all T traces have, as many resampled ones (resamples, T, Q),
+    which documents have a say, bool (T, D, Q), and the names of the Q quantities.
+    """
+    shared = traces[0].documents["id"]
+    for trace in traces:
+        shared = shared[shared.isin(trace.documents["id"][trace.complete()])]
+    if shared.empty:
+        raise ValueError(
+            f"{', '.join(str(trace.folder) for trace in traces)} share no document: trace them on one sample"
+        )
+    found = [count(trace, conventions) for trace in traces]
+    quantities = list(dict.fromkeys(name for sums, _ in found for name in sums))
+    above, below = (
+        np.stack([pair[i].reindex(index=shared, columns=quantities).fillna(0).to_numpy() for pair in found])
+        for i in (0, 1)
+    )
+    size, rng, parts = len(shared), np.random.default_rng(seed), []
+    number = int(np.clip(WORK // size, 1_000, RESAMPLES))
+    for start in range(0, number, rows := max(1, CHUNK // size)):
+        draws = rng.multinomial(size, np.full(size, 1 / size), min(rows, number - start)).astype(float)
+        parts.append(_divide(*(np.tensordot(draws, part, ([1], [1])) for part in (above, below))))
+    return _divide(above.sum(axis=1), below.sum(axis=1)), np.concatenate(parts), below > 0, quantities
+
+
+def _divide(above, below):
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
+
+
+def _average(values, drawn, seed):
+    """Returns the mean over seeds (Q,), and the same of seeds drawn anew for each resample (resamples, Q).
+
+    values: (seeds, Q); drawn: (resamples, seeds, Q). A seed without such a quantity does not count.
+    """
+    seeds = len(values)
+    picked = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), len(drawn))[..., None]
+    known = ~np.isnan(drawn)
+    resampled = _divide((picked * np.where(known, drawn, 0)).sum(axis=1), (picked * known).sum(axis=1))
+    known = ~np.isnan(values)
+    return _divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0)), resampled
+
+
+def _rows(key, quantities, values, drawn, n, exact=False):
+    """Returns rows of COLUMNS, NaN for quantities without a case.
+
+    exact: shares of 0 or 1, which no resample moves, have the exact binomial interval.
+    """
+    rows = []
+    for i, name in enumerate(quantities):
+        low, high = _ends(drawn[:, i]) if n[i] > 1 else (np.nan, np.nan)
+        if exact and name in SHARES and values[i] in (0, 1) and n[i] > 1:
+            low, high = binomtest(round(values[i] * n[i]), int(n[i])).proportion_ci(0.95)
+        rows.append([*key, name, float(values[i].round(12)), float(low), float(high), int(n[i])])
+    return rows
+
+
+def _ends(drawn):
+    """Returns the 95 % interval of resampled values (resamples,), those without a case left out."""
+    known = drawn[~np.isnan(drawn)].round(12)  # equal traces differ by nothing, not by rounding
+    return tuple(map(float, np.quantile(known, [0.025, 0.975]))) if len(known) else (np.nan, np.nan)

@@ -1,0 +1,193 @@
+"""Before/after and the ladder: numbers at their places, words where there are none, and the page's sections."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from mlutils.readouts import changes as readouts
+from mlutils.reporting import before_after, changes, comparison, finetuning, pages, pictures, published, tuning
+
+NAN = float("nan")
+
+
+def row(quantity, mean, tuning="base", shots=10, seed=None, base="m", corpus="mfrc", n=40, **others):
+    tuned = dict(tuned_on="", seed="", seeds=1) if tuning == "base" else dict(tuned_on=corpus, seed="0", seeds=1)
+    if seed is not None:
+        tuned |= {"seed": seed, "seeds": 3 if seed == "all" else 1}
+    low, high = (NAN, NAN) if np.isnan(mean) else (mean - 0.05, mean + 0.1)
+    made = dict(corpus=corpus, documents="paper", base=base, tuning=tuning, shots=shots, quantity=quantity, n=n)
+    return made | tuned | dict(mean=mean, low=low, high=high) | others
+
+
+def table(*rows):
+    return pd.DataFrame(rows, columns=readouts.COLUMNS)
+
+
+@pytest.fixture
+def levels():
+    made = []
+    for quantity in ("top1_first", "entropy_first", "second_next", "f1 hard_predictions", "nll compare_to_none"):
+        made += [row(quantity, 0.3), row(quantity, 0.2, shots=0), row(quantity, 0.5, "soft", seed="0")]
+        made += [row(quantity, value, "sft", seed=seed) for seed, value in zip("012", (0.6, 0.7, 0.8), strict=True)]
+        made += [row(quantity, 0.7, "sft", seed="all"), row(quantity, 0.4, "sft", shots=0, seed="0")]
+    made += [row("alphabetical", NAN, n=0), row("alphabetical", NAN, "sft", seed="all", n=0)]
+    made += [row("top1_later", 0.9, n=3), row("top1_later", NAN, "sft", seed="all", n=0)]
+    return table(*made)
+
+
+def panel(fig, title):
+    (axis,) = [axis for axis in fig.axes if axis.get_title().replace("\n", " ").startswith(title)]
+    return axis
+
+
+def marks(axis):
+    """Returns x, y, fill of the marks with an interval."""
+    lines = [container[0] for container in axis.containers]
+    return {(round(line.get_xdata()[0], 3), round(line.get_ydata()[0]), line.get_fillstyle()) for line in lines}
+
+
+def test_base_is_hollow_tunings_are_rows_and_seeds_are_faint(levels):
+    fig = before_after.before_after(levels)
+    axis = panel(fig, "Largest probability, first step")
+    assert axis.get_title().endswith("n = 40")
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["Base", "SFT", "Soft targets"]
+    assert marks(axis) == {
+        (0.3, 0, "none"), (0.2, 0, "none"), (0.7, 1, "full"), (0.4, 1, "full"), (0.5, 2, "full")
+    }  # fmt: skip
+    (seeds,) = [line for line in axis.lines if line.get_marker() == "." and len(line.get_xdata())]
+    assert seeds.get_xdata().tolist() == [0.6, 0.7, 0.8]
+    assert sorted(line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == "--") == [0.2, 0.3]
+    shares = panel(fig, "Second said next, %")
+    assert (70.0, 1, "full") in marks(shares)
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["0 demonstrations", "10 demonstrations", "base model", "one seed"]
+
+
+def test_what_no_answer_shows_is_said(levels):
+    fig = before_after.before_after(levels)
+    axis = panel(fig, "Alphabetical order, %")
+    assert [text.get_text() for text in axis.texts] == ["none", "none"] and not axis.containers
+    assert not len(axis.get_xticks()) and axis.get_title().endswith("n = 0")
+    later = panel(fig, "Largest probability, later steps")
+    assert [text.get_text() for text in later.texts] == ["none"] and later.get_title().endswith("n = 0-3")
+    assert not [axis for axis in fig.axes if axis.get_title().startswith("NLL, unary")]  # not asked: no panel
+
+
+def test_one_figure_is_of_one_base_model(levels):
+    with pytest.raises(ValueError, match="one corpus, sample and base model"):
+        before_after.before_after(pd.concat([levels, levels.assign(base="other")]))
+
+
+def test_the_ladder_joins_models_of_one_kind_only(levels):
+    parts = [levels[levels["shots"] == 10].assign(base=base) for base in ("xs", "s", "big", "unknown")]
+    fig = before_after.ladder(pd.concat(parts), {"xs": 150_000, "s": 1_000_000, "big": 135_000_000}, ["xs", "s"])
+    axis = panel(fig, "Entropy, first step")
+    assert axis.get_xscale() == "log"
+    joined = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "None"]
+    assert [line.get_ydata().tolist() for line in joined] == [[0.3, 0.3], [0.7, 0.7], [0.5, 0.5]]
+    assert len(axis.containers) == 9  # three tunings of three models of known size
+    fig.canvas.draw()
+    ticks = [tick.get_text() for axis in fig.axes for tick in axis.get_xticklabels() if tick.get_text()]
+    assert set(ticks) == {"0.15", "1", "135"}
+    with pytest.raises(ValueError, match="no model of the table has a size"):
+        before_after.ladder(levels, {}, ["m"])
+
+
+def test_fig_12_pairs_have_most_of_the_shared_demonstrations(levels):
+    found, pairs = changes.for_pairs(levels)
+    assert pairs == [("m, 10 demonstrations", "m, SFT, 10 demonstrations"),
+                     ("m, 10 demonstrations", "m, Soft targets, 10 demonstrations")]  # fmt: skip
+    paired = tuning.pair_up(found, pairs).set_index(["tuned", "metric"])
+    assert paired.loc[("m, SFT, 10 demonstrations", "f1"), "mean_tuned"] == 0.7
+    assert paired.loc[("m, SFT, 10 demonstrations", "nll"), "method"] == "compare_to_none"
+    alone = table(row("f1 hard_predictions", 0.3), row("f1 hard_predictions", 0.3, "sft", shots=0))
+    assert changes.for_pairs(alone)[1] == [] and changes.for_pairs(alone.iloc[:0])[1] == []
+
+
+def test_tables_are_in_percent_and_mark_what_is_sure(levels):
+    wide = changes.wide(levels, ["top1_first", "second_next", "alphabetical"])
+    assert wide["Tuning"].tolist() == ["Base", "SFT", "Base", "SFT", "Soft targets"]
+    assert wide["Shots"].tolist() == [0, 0, 10, 10, 10] and wide["Seeds"].tolist() == ["–", "0", "–", "3, mean", "0"]
+    assert wide["Second said next, %"].tolist()[3] == "70.0 [65.0, 80.0]"
+    assert wide["Alphabetical order, %"].tolist()[2] == "–"
+    signed = changes.wide(
+        table(row("top1_first", 0.2, "sft"), row("labels", 0.01, "sft")), ["top1_first", "labels"], True
+    )
+    assert signed.iloc[0, -2:].tolist() == ["+0.20* [0.15, 0.30]", "+0.01 [-0.04, 0.11]"]
+
+
+def test_tunings_are_written_in_words():
+    assert changes.tuning_title("sft+rl_f1", "mfrc", "mfrc") == "SFT, then RL (F1)"
+    assert changes.tuning_title("soft", "semeval", "mfrc") == "Soft targets on SemEval"
+    assert changes.tuning_title("sft_icl+soft_icl", "mfrc", "mfrc") == "SFT in context, then Soft targets in context"
+    assert changes.tuning_title("sft_long", "mfrc", "mfrc") == "sft_long"
+    assert changes.file_name("fig2", "a/b 8B", "test, all") == "fig2-a_b_8B-test_all"
+
+
+def test_published_sft_rows_stand_beside_ours(levels):
+    beside = changes.beside_published(levels)
+    assert beside["Row"].tolist() == ["SFT outputs"] * 3 + ["SFT max-over-generations"]
+    assert beside.iloc[0]["NLL"] == "10.45" and beside.iloc[0]["Model"] == "published"
+    assert (
+        beside.iloc[1]["Example-F1"] == "0.70 [0.65, 0.80]" and "m+sft-mfrc, 10 shots (paper" in beside.iloc[1]["Model"]
+    )
+    assert changes.beside_published(levels.assign(corpus="vignettes")).empty
+
+
+def test_sft_rows_of_alignment_are_drawn_under_their_base_model():
+    names = ["m", "m+sft-mfrc, 0 shots", "m+sft-mfrc, 10 shots", "m+sft_icl-mfrc, 10 shots", None]
+    methods = ["hard_predictions", "sft_outputs", "sft_outputs", "sft_outputs", "zeros"]
+    frame = pd.DataFrame({"corpus": "mfrc", "documents": "paper", "model": names, "method": methods, "mean": range(5)})
+    drawn = comparison.for_figures(frame)
+    assert drawn["model"].tolist() == ["m", "", "m"] and drawn["mean"].tolist() == [0, 4, 2]
+    plain = comparison.for_figures(frame.iloc[[0, 4]])
+    assert plain["model"].tolist() == ["m", ""]
+
+
+@pytest.fixture
+def record(levels, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    levels.to_csv(folder / "changes.csv", index=False)
+    levels[levels["tuning"] != "base"].to_csv(folder / "differences.csv", index=False)
+    alt = "m before and after, a panel a quantity. Base 0.3."
+    for name in ("before_after-m-mfrc-paper", "fig12", "ladder-mfrc"):
+        pictures.save(Figure(figsize=(1, 1)), name, alt, folder)
+    (folder / "run.json").write_text(json.dumps({"notebook": "30_finetuning"}))
+    return {"notebook": "30_finetuning", "folder": folder}
+
+
+def test_the_page_has_tables_figures_and_published_rows(record, tmp_path):
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    pictures.save(Figure(figsize=(1, 1)), "learning", "Learning curves of sft on mfrc. Last 0.3.", tmp_path / "ft")
+    tuned = {"name": ["m+sft-mfrc"], "documents": [640], "shots": [0], "tokens": [9000], "seconds": [33.4]}
+    pd.DataFrame(tuned).to_csv(tmp_path / "ft" / "adapters.csv", index=False)
+    found = finetuning.sections([{"notebook": "06_finetune", "folder": tmp_path / "ft"}, record], shown, tmp_path)
+    assert [each.title for each in found] == ["What finetuning changes, Fig. 12", "Scale: the ladder of miniatures"]
+    html = pages.render_page(found, tmp_path / "p.html", "t", "lead", "i.html").read_text(encoding="utf-8")
+    assert "SFT, then" not in html and "Soft targets" in html and "published" in html and "10.45" in html
+    assert "Fig. 12: m before and after, a panel a quantity" in html
+    assert "Learning curves of sft on mfrc" in html and "9,000" in html and "m+sft-mfrc" in html
+    assert sorted(file.name for file in shown.glob("*.png")) == [
+        "learning-ft.png", "tuned_before_after-m-mfrc-paper.png", "tuned_fig12.png", "tuned_ladder-mfrc.png"
+    ]  # fmt: skip
+    assert finetuning.sections([], shown, tmp_path) == []
+
+
+def test_without_a_pair_the_page_has_no_section(record, tmp_path):
+    for name in ("differences", "changes"):
+        table().to_csv(record["folder"] / f"{name}.csv", index=False)
+    (record["folder"] / "ladder-mfrc.png").unlink()
+    assert finetuning.sections([record], tmp_path, tmp_path) == []
+
+
+def test_seeds_are_texts_when_a_table_is_read_back(record):
+    found = finetuning.read(record, "changes")
+    assert set(found["seed"]) == {"", "0", "1", "2", "all"} and set(found["tuned_on"]) == {"", "mfrc"}
+    found[found["seed"].isin(["", "0", "1"])].to_csv(record["folder"] / "changes.csv", index=False)
+    assert set(finetuning.read(record, "changes")["seed"]) == {"", "0", "1"}  # not 0.0 and 1.0
+    assert set(published.alignment()["method"]) >= set(comparison.SFT)
