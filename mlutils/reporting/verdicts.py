@@ -79,16 +79,20 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     several = table["model"].nunique() > 1
     rows = []
     for claim, words in CLAIMS.items():
-        where: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+        where: dict[str, dict[str, list[str]]] = {verdict: {} for verdict in VERDICTS}
         found = table[table["claim"] == claim]
         for (model, corpus, place), group in found.groupby(["model", "corpus", "place"], sort=False):
             known = set(group["verdict"])
             verdict = next((each for each in (VERDICTS[1], VERDICTS[2]) if each in known), VERDICTS[0])
-            parts = [published.corpus_title(corpus), *([model] if several else []), *([place] if place else [])]
-            where[verdict].append(f"{parts[0]} ({', '.join(parts[1:])})" if parts[1:] else parts[0])
-        cells = ["; ".join(dict.fromkeys(each)) or "–" for each in where.values()]
+            asked = ", ".join([*([model] if several else []), *([place] if place else [])])
+            where[verdict].setdefault(asked, []).append(published.corpus_title(corpus))
+        cells = ["; ".join(_write(asked, corpora) for asked, corpora in each.items()) or "–" for each in where.values()]
         rows.append([claim, words, *(cells if len(found) else ["not measured in this grid", "–", "–"])])
     return pd.DataFrame(rows, columns=["Claim", "The paper says", *(verdict.capitalize() for verdict in VERDICTS)])
+
+
+def _write(asked: str, corpora: Sequence[str]) -> str:
+    return ", ".join(corpora) + (f" ({asked})" if asked else "")
 
 
 def _number(claims: pd.Series) -> pd.Series:
