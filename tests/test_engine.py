@@ -39,7 +39,7 @@ def naive_answer(model, sequence, limit=NEW, finished=lambda tokens: False):
 
 @pytest.fixture(scope="module", params=["packed", "padded"])
 def engine(request, llama):
-    never_ends = copy.copy(llama)
+    never_ends = copy.deepcopy(llama)  # the network is shared by all tests
     never_ends.network.generation_config.eos_token_id = None
     return PackedEngine(never_ends, row=200) if request.param == "packed" else PaddedEngine(never_ends)
 
