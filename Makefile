@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKE := snakemake --profile profiles/local
 
-.PHONY: paper test smoke unit lint plan clean
+.PHONY: paper test smoke unit lint plan miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
@@ -39,6 +39,12 @@ plan: .venv/ready  ## what `make paper` would run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+miniatures: .venv/ready  ## trains the small models again, into data/miniatures
+	@mkdir -p results/miniatures
+	@papermill --kernel python3 --no-progress-bar notebooks/05_miniatures.ipynb results/miniatures/notebook.ipynb \
+	  -y '{"sizes": ["xs"], "steps": 0, "checkpoints": 12, "limit": 0, "folder": "results/miniatures"}'
+	@mkdir -p data/miniatures && cp -r results/miniatures/miniatures/. data/miniatures/
 
 clean:  ## removes results and the environment; the cache of downloads and models stays
 	rm -rf results .venv .snakemake
