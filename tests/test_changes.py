@@ -3,43 +3,28 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hand_made import write_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlutils import metrics
 from mlutils.readouts import changes, steps
-from mlutils.traces import Trace, Writer
 
 LABELS = ("anger", "fear", "joy")
 
 
 def write(folder, model, lists, logits, gold=None, shots=10, status="ok", ids=None, votes=True, **changed):
     """A trace of one list a document; logits: one row (L + 1) a label step, in the order of the documents."""
-    names, rows = ids or [f"d{i}" for i in range(len(lists))], iter(logits)
+    names = ids or [f"d{i}" for i in range(len(lists))]
     gold = np.zeros((len(lists), 3), bool) if gold is None else np.asarray(gold, bool)
     common = dict(corpus="foxes", split="test", sample="all", single_label=False, views=["list"], pair_order="plan")
     common |= {"labels": list(LABELS), "conventions": "ours", "seed": 0, "model": model, "shots": shots}
-    writer = Writer(folder, common | changed)
     share = gold.astype(float) if votes else np.full(gold.shape, np.nan)
     documents = [
         {"id": name, "text": "", "gold": g.tolist(), "votes": v.tolist(), "annotators": 3 if votes else 0}
         for name, g, v in zip(names, gold, share, strict=True)
     ]
-    answers = [
-        {"document": name, "variant": "list", "text": "", "said": [label for label in said if label != "none"]}
-        | {"status": status, "tokens": 9}
-        for name, said in zip(names, lists, strict=True)
-    ]
-    found = [
-        {"document": name, "variant": "list", "step": r, "label": label, "repeated": False}
-        | {"logits": [float(x) for x in next(rows)], "mass": 0.9, "goes_on": 0.5, "stops": 0.5}
-        for name, said in zip(names, lists, strict=True)
-        for r, label in enumerate(said, 1)
-    ]
-    writer.add("documents", 0, {"documents": documents})
-    writer.add("list", 0, {"answers": answers, "steps": found})
-    writer.finish()
-    return Trace(folder)
+    return write_lists(folder, common | changed, documents, lists, logits, status)
 
 
 def top(*probabilities):

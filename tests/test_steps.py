@@ -6,41 +6,28 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from hand_made import write_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mlutils.readouts import claims, steps
 from mlutils.reporting import spikiness
-from mlutils.traces import Trace, Writer
 
 LABELS = ("anger", "fear", "joy")
 
 
 def write(folder, lists, logits, gold=None, labels=LABELS, status="ok", **changed):
     """A trace of one list a document; logits: one row (L + 1) a label step, in the order of the documents."""
-    names, rows = [f"d{i}" for i in range(len(lists))], iter(logits)
+    names = [f"d{i}" for i in range(len(lists))]
     gold = np.zeros((len(lists), len(labels)), bool) if gold is None else np.asarray(gold, bool)
     common = dict(model="small", corpus="foxes", split="dev", sample="all", single_label=False, views=["list"])
-    writer = Writer(folder, common | {"labels": list(labels), "conventions": "ours", "seed": 0, **changed})
+    settings = common | {"labels": list(labels), "conventions": "ours", "seed": 0, **changed}
     documents = [
         {"id": name, "text": "", "gold": row.tolist(), "votes": row.astype(float).tolist(), "annotators": 3}
         for name, row in zip(names, gold, strict=True)
     ]
-    answers = [
-        {"document": name, "variant": "list", "text": "", "said": list(said), "status": status, "tokens": 9}
-        for name, said in zip(names, lists, strict=True)
-    ]
-    found = [
-        {"document": name, "variant": "list", "step": r, "label": label, "repeated": label in said[: r - 1]}
-        | {"logits": [float(x) for x in next(rows)], "mass": 0.4 if r == 1 else 0.9, "goes_on": 0.5, "stops": 0.5}
-        for name, said in zip(names, lists, strict=True)
-        for r, label in enumerate(said, 1)
-    ]
-    writer.add("documents", 0, {"documents": documents})
-    writer.add("list", 0, {"answers": answers, "steps": found})
-    writer.finish()
-    return Trace(folder)
+    return write_lists(folder, settings, documents, lists, logits, status)
 
 
 def logs(*probabilities):

@@ -25,18 +25,25 @@ class Statistic:
         return f"{'above' if self.above else 'below'} {self.than:g}"
 
 
-def judge(statistic: Statistic, model: str, corpus: str, value: float, low: float, high: float, n: int) -> dict:
+def judge(
+    statistic: Statistic, model: str, corpus: str, value: float, low: float, high: float, n: int, place: str = ""
+) -> dict:
     """Returns a row of the verdict table: COLUMNS.
 
     The claim holds (or does not) where the whole 95 % interval says so; otherwise, and for fewer than FEWEST cases, it
-    cannot be told here. Missing values (NaN) cannot be told.
+    cannot be told here. Missing values (NaN) cannot be told. place: which prompts or documents, where a corpus is
+    judged more than once; in parentheses behind the statistic's name.
     """
     low, high = (value if np.isnan(end) else end for end in (low, high))
     right = (low > statistic.than, high < statistic.than)
     yes, no = right if statistic.above else right[::-1]
     told = n >= FEWEST and not np.isnan(value)
     verdict = VERDICTS[0] if told and yes else VERDICTS[1] if told and no else VERDICTS[2]
-    named = {"claim": statistic.claim, "statistic": statistic.name, "decides": statistic.rule}
+    named = {
+        "claim": statistic.claim,
+        "statistic": f"{statistic.name} ({place})" if place else statistic.name,
+        "decides": statistic.rule,
+    }
     row = {"model": model, "corpus": corpus, "value": value, "low": low, "high": high, "n": n, "verdict": verdict}
     return {name: (named | row)[name] for name in COLUMNS}
 

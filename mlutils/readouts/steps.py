@@ -323,9 +323,9 @@ def separation(last, intermediate) -> tuple[float, float, float]:
     return float(max(area, 1 - area)), 0.5 if low < 0.5 < high else float(ends[0]), float(ends[1])
 
 
-def judge(table: pd.DataFrame, conventions: str = "ours", seed: int = 0) -> list[dict]:
+def judge(table: pd.DataFrame, conventions: str = "ours", seed: int = 0, place: str = "") -> list[dict]:
     """Returns the verdicts on C1-C5, rows of `claims.judge`, by the STATISTICS; n is the number of documents, in the
-    smaller group where two are compared. conventions: of Table 4.
+    smaller group where two are compared. conventions: of Table 4; place: as there.
     """
     rows, never, pairs = [], never_said(table, conventions, seed).set_index(KEYS), first_two(table)
     for key, found in table.groupby(KEYS, sort=False):
@@ -343,7 +343,7 @@ def judge(table: pd.DataFrame, conventions: str = "ours", seed: int = 0) -> list
         for name, at in (("told at 1", one), ("told at 2", two)):
             ends, goes = at.loc[at["last"], "first"], at.loc[~at["last"], "first"]
             values[name] = *separation(ends, goes), min(len(ends), len(goes))
-        rows += [claims.judge(statistic, *key, *values[name]) for name, statistic in STATISTICS.items()]
+        rows += [claims.judge(statistic, *key, *values[name], place) for name, statistic in STATISTICS.items()]
     return rows
 
 

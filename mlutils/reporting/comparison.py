@@ -1,6 +1,5 @@
 """The sections of the page about alignment: Tables 2 and 5, Fig. 8 and 12, the headline, and how far methods are."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -272,17 +271,13 @@ def theirs(*corpora: str) -> pd.DataFrame | None:
 
 def write_tables(table: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the tidy table, and as Markdown the whole one and the headline that the README holds."""
-    csv, markdown, first = (folder / name for name in ("alignment.csv", "alignment.md", "headline.md"))
-    table.drop(columns="best").to_csv(csv, index=False, float_format="%.4f", lineterminator="\n")
     drawn = table[table["metric"] != "corrected_squared_error"]
-    texts = {markdown: tables.alignment_markdown(drawn, published.alignment())}
+    csv = table.drop(columns="best").to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    markdown = tables.alignment_markdown(drawn, published.alignment())
+    texts = {folder / "alignment.csv": csv, folder / "alignment.md": markdown + "\n"}
     if len(best := headline(table)):  # none where the paper has none of the corpora
-        texts[first] = tables.markdown(best)
-    for file, text in texts.items():
-        draft = file.with_name(f".{file.name}.tmp")
-        draft.write_text(text + "\n", encoding="utf-8")
-        os.replace(draft, file)
-    return [csv, *texts]
+        texts[folder / "headline.md"] = tables.markdown(best) + "\n"
+    return tables.write(texts)
 
 
 def _pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Picture]:

@@ -1,8 +1,10 @@
 """Tables as HTML and as Markdown: all text is escaped, numbers have fixed decimals (Tables 1, 2, 5)."""
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +35,15 @@ def markdown(frame: pd.DataFrame, formats: dict | None = None) -> str:
     rows = [[_escape_markdown(text) for text in row] for row in _texts(frame, formats)]
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
     return _markdown([_escape_markdown(name) for name in columns], rows, numeric)
+
+
+def write(texts: Mapping[Path, str]) -> list[Path]:
+    """Writes texts, each under a temporary name that is then renamed, and returns the files."""
+    for file, text in texts.items():
+        draft = file.with_name(f".{file.name}.tmp")
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
+    return list(texts)
 
 
 def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, caption: str = "") -> str:

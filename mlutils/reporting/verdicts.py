@@ -1,6 +1,5 @@
 """The verdict table at the top of the page: each claim of the paper, what decides it, and what our runs say."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,14 +103,10 @@ def write(records: Sequence[dict], folder: Path) -> list[Path]:
     table = gather(records, "claims")
     if table.empty:
         return []
-    texts = {
-        folder / "claims.csv": table.sort_values("claim", key=_number, kind="stable").to_csv(
-            index=False, float_format="%.4f", lineterminator="\n"
-        ),
-        folder / "verdicts.md": tables.markdown(summarise(table)) + "\n",
-    }
-    for file, text in texts.items():
-        draft = file.with_name(f".{file.name}.tmp")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    return list(texts)
+    rows = table.sort_values("claim", key=_number, kind="stable")
+    return tables.write(
+        {
+            folder / "claims.csv": rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"),
+            folder / "verdicts.md": tables.markdown(summarise(table)) + "\n",
+        }
+    )

@@ -3,14 +3,13 @@
 import dataclasses
 import hashlib
 import json
-import os
-import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from mlutils.training import checkpoints
 from mlutils.training.encoder_network import EncoderError, loss
 
 
@@ -63,7 +62,12 @@ def fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, fold
     arrays = [torch.as_tensor(each, dtype=torch.float32) for each in (targets, corpus.gold, weights)]
     key = _fingerprint(recipe, corpus.documents["id"].iloc[rows], [each[rows] for each in arrays])
     path = None if folder is None else Path(folder) / "checkpoint.pt"
-    losses = _resume(path, key, network, optimizer, scheduler) if path is not None and path.exists() else []
+    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    losses = []
+    if path is not None and path.exists():
+        saved = checkpoints.resume(path, key, parts, EncoderError)
+        losses = saved["losses"]
+        torch.set_rng_state(saved["random"])
     intra = recipe.intra if recipe.head == "demux" else 0.0
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.train()
@@ -82,7 +86,7 @@ def fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, fold
         optimizer.zero_grad()
         losses.append(value.item())
         if path is not None and ((step + 1) % every == 0 or step + 1 == len(plan)):
-            _save(path, key, network, optimizer, scheduler, losses)
+            checkpoints.save(path, key, parts, losses=losses, random=torch.get_rng_state())
     return losses
 
 
@@ -96,31 +100,6 @@ def _fingerprint(recipe, ids, arrays):
     for each in arrays:
         known.update(each.numpy().tobytes())
     return known.hexdigest()
-
-
-def _save(path, key, network, optimizer, scheduler, losses):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    state = {name: part.state_dict() for name, part in _parts(network, optimizer, scheduler)}
-    torch.save({"key": key, "losses": losses, "random": torch.get_rng_state(), **state}, draft)
-    os.replace(draft, path)
-
-
-def _resume(path, key, network, optimizer, scheduler):
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise EncoderError(f"{path} cannot be read as a checkpoint ({error}); remove it to start again") from error
-    if saved["key"] != key:
-        raise EncoderError(f"{path} is of another recipe or of other documents; remove it or take another folder")
-    for name, part in _parts(network, optimizer, scheduler):
-        part.load_state_dict(saved[name])
-    torch.set_rng_state(saved["random"])
-    return saved["losses"]
-
-
-def _parts(network, optimizer, scheduler):
-    return (("network", network), ("optimizer", optimizer), ("scheduler", scheduler))
 
 
 @torch.no_grad()

@@ -10,8 +10,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
-import pickle
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mlutils.training import episodes
+from mlutils.training.checkpoints import resume, save
 from mlutils.training.episodes import SHORT, Episode, Source
 
 MIX = {"list": 0.6, "unary": 0.25, "pairwise": 0.15}  # how often each kind of episode comes
@@ -195,7 +194,7 @@ def train(
         Path(folder) / "checkpoint.pt",
         " ".join([recipe.fingerprint, hash_documents(source), hash_stream(source, recipe)]),
     )
-    curve = _resume(path, key, parts) if path.exists() else []
+    curve = resume(path, key, parts, MiniatureError)["curve"] if path.exists() else []
     at = curve[-1] if curve else {"step": 0, "tokens": 0, "seconds": 0.0}
     every, since, tokens, total = max(1, recipe.steps // checkpoints), time.perf_counter(), at["tokens"], []
     bar = tqdm(range(at["step"], recipe.steps), desc=f"width {recipe.width}", unit="step", leave=False, disable=None)
@@ -220,7 +219,7 @@ def train(
             taken = at["seconds"] + time.perf_counter() - since
             row = {"step": step + 1, "tokens": tokens, "seconds": round(taken, 1), "loss": float(np.mean(total))}
             curve.append({**row, **{f"bits_{kind}": each for kind, each in bits.items()}})
-            _save(path, key, parts, curve)
+            save(path, key, parts, curve=curve)
             total = []
     return network.eval(), tokenizer, pd.DataFrame(curve)
 
@@ -236,22 +235,3 @@ def hash_stream(source: Source, recipe: Recipe) -> str:
     """Returns the SHA-256 of the stream's first episodes: the same code draws the same."""
     first = itertools.islice(episodes.stream(source, MIX, recipe.seed + 2), HASHED)
     return hashlib.sha256(json.dumps([dataclasses.astuple(episode) for episode in first]).encode()).hexdigest()
-
-
-def _save(path: Path, key: str, parts: dict, curve: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    torch.save({"key": key, "curve": curve, **{name: part.state_dict() for name, part in parts.items()}}, draft)
-    os.replace(draft, path)
-
-
-def _resume(path: Path, key: str, parts: dict) -> list[dict]:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise MiniatureError(f"{path} cannot be read as a checkpoint ({error}); remove it to start again") from error
-    if saved["key"] != key:
-        raise MiniatureError(f"{path} is of another recipe or of other documents; remove it or take another folder")
-    for name, part in parts.items():
-        part.load_state_dict(saved[name])
-    return saved["curve"]
