@@ -40,10 +40,10 @@ plan: .venv/ready  ## what `make paper` would run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-miniatures: .venv/ready  ## trains the small models again, into data/miniatures
+miniatures: .venv/ready  ## trains the small models again, into data/miniatures (a quarter of an hour)
 	@mkdir -p results/miniatures
 	@papermill --kernel python3 --no-progress-bar notebooks/05_miniatures.ipynb results/miniatures/notebook.ipynb \
-	  -y '{"sizes": ["xs"], "steps": 0, "checkpoints": 12, "limit": 0, "folder": "results/miniatures"}'
+	  -y '{"sizes": ["xs", "s"], "steps": 0, "checkpoints": 12, "limit": 0, "folder": "results/miniatures"}'
 	@mkdir -p data/miniatures && cp -r results/miniatures/miniatures/. data/miniatures/
 
 clean:  ## removes results and the environment; the cache of downloads and models stays

@@ -9,10 +9,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from mlutils import paths
+from mlutils import corpora, paths
 from mlutils.tracing import adapters, models
 
 IDS = torch.arange(5, 17)[None]
+SHIPPED = sorted(file.parent for file in (paths.DATA / "adapters").glob(f"*/{adapters.WEIGHTS}"))
 
 
 def tune(network, seed):
@@ -158,3 +159,13 @@ def test_miniatures_are_read_as_float32_with_what_they_were_trained_on(llama, mo
     assert torch.allclose(logits(model.network), logits(llama.network), atol=0.05)
     with pytest.raises(OSError, match="there are miniature-xs"):
         models.load("miniature-m", "cpu")
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_a_shipped_adapter_is_small_and_knows_no_tested_document(folder):
+    made = adapters.read_record(folder)
+    assert folder.name == adapters.folder_name(made["name"])
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 5 * 2**20
+    tested = corpora.load("vignettes", "dev+test")
+    known = set(made["trained_on"]["vignettes"])
+    assert len(known) == made["documents"] and known <= set(corpora.training_documents(tested).documents["id"])

@@ -63,7 +63,7 @@ def letters(text: str) -> str:
     return re.sub(r"[^a-z]+", "", text.lower())
 
 
-def training_vignettes(seeds: int = 8) -> Corpus:
+def training_vignettes(seeds: int) -> Corpus:
     """Returns the vignettes that a miniature may see: the train split less the set-aside tenth, and more like it.
 
     `seeds` counts the corpora: the first is the corpus that is tested, the others (`generator_seed` 1, 2, ...) have
@@ -86,7 +86,7 @@ def training_vignettes(seeds: int = 8) -> Corpus:
     return concatenate(parts, "train")
 
 
-def gather(seeds: int = 8) -> Source:
+def gather(seeds: int) -> Source:
     """Returns the source of all episodes; object names are those of Boxes' train split and words of vignettes.
 
     So that no name means anything but itself, each setting has its own draw of names; none is an object of dev or test.

@@ -68,9 +68,13 @@ def add_scores(folder: Path, scores: dict) -> None:
 
 
 def ask(folder: Path, tested: Corpus, trace: Path, shots: int = 10) -> Trace:
-    """Returns the trace (view list) of the model in a folder, behind the demonstrations that `10_trace` would show."""
+    """Returns the trace (view list) of the model in a folder, behind demonstrations drawn at random.
+
+    So as many of them as of the tested documents have several labels: the number of labels that they show, which a
+    model learns to follow (claim C6), misleads none.
+    """
     pool = demonstrations.pool(tested)
-    plan = demonstrations.draw(pool, shots)
+    plan = demonstrations.draw(pool, shots, "random")
     prompting = views.Prompting(tested, pool, plan, prompts.template(tested.name))
     model = models.load(str(folder), "cpu", "float32")
     return views.write_trace(trace, model, prompting, ["list"], shots=shots)
