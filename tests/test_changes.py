@@ -224,10 +224,11 @@ def test_verdicts_on_tuned_models():
         difference("rl_f1", "top1_first", 0.1, 0.05, 0.2, seed="0"),
     ]
     found = pd.DataFrame(changes.judge(pd.DataFrame(rows, columns=changes.COLUMNS)))
-    assert found["claim"].tolist() == ["C1", "C10", "C12", "C12", "C1"]
+    assert found["claim"].tolist() == ["C1", "C10", "C12", "C12", "C12"] * 2
     told = "cannot be told here"
-    assert found["verdict"].tolist() == ["holds", "does not hold", told, told, "holds"]
-    assert found["model"].tolist() == ["m+sft-foxes, 10 shots"] * 4 + ["m+rl_f1-foxes, 10 shots, seed 0"]
+    assert found["verdict"].tolist() == ["holds", "does not hold", told, told, told, "holds", told, told, told, told]
+    assert found["n"].tolist() == [50, 50, 50, 9, 0, 50, 0, 0, 0, 0]  # what nobody measured is a row without a case
+    assert found["model"].tolist() == ["m+sft-foxes, 10 shots"] * 5 + ["m+rl_f1-foxes, 10 shots, seed 0"] * 5
     assert changes.judge(pd.DataFrame(columns=changes.COLUMNS)) == []
 
 

@@ -45,3 +45,7 @@ def test_a_claim_holds_where_all_its_rows_do():
     assert found["Cannot be told here"] == "Boxes"
     both = verdicts.summarise(claims.tabulate([row("a (prompts P)", 1.0), row("a", -1.0, model="n")]))
     assert both.set_index("Claim").loc["C4", "Holds"] == "MFRC (m, prompts P)"
+    tuned = verdicts.summarise(
+        claims.tabulate([row("a (prompts P)", 1.0), row("b", 1.0, model="m+sft-mfrc, 10 shots")])
+    )
+    assert tuned.set_index("Claim").loc["C4", "Holds"] == "MFRC (prompts P); MFRC (sft-mfrc, 10 shots)"

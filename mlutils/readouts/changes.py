@@ -231,17 +231,22 @@ def judge(differences: pd.DataFrame) -> list[dict]:
     """Returns rows of `claims.judge` on C1, C10 and C12 for tuned models, by the statistics TUNED.
 
     differences: of `compare`; of each model those with most demonstrations, over all seeds where there is such a row.
+    A statistic that a corpus does not have (NLL where there are no votes) is a row without a case, so that its claim
+    cannot be told.
     """
     found = final(differences)
     most = found.groupby(KEYS[:5])["shots"].transform("max")
     samples = found.groupby("corpus")["documents"].nunique()
     rows = []
-    for row in found[(found["shots"] == most) & found["quantity"].isin(TUNED)].itertuples():
-        model = f"{name_tuned(row.base, row.tuning, row.tuned_on)}, {row.shots} shots"
-        model += "" if row.seed == ALL else f", seed {row.seed}"
-        model += f", {row.documents}" if samples[row.corpus] > 1 else ""
-        statistic = TUNED[row.quantity]
-        rows.append(claims.judge(statistic, model, row.corpus, row.mean, row.low, row.high, row.n))
+    for key, group in found[found["shots"] == most].groupby(KEYS, sort=False):
+        corpus, documents, base, tuning, tuned_on, shots, seed = key
+        model = f"{name_tuned(base, tuning, tuned_on)}, {shots} shots"
+        model += "" if seed == ALL else f", seed {seed}"
+        model += f", {documents}" if samples[corpus] > 1 else ""
+        told = group.set_index("quantity")[["mean", "low", "high", "n"]].reindex(TUNED)
+        for quantity, row in told.iterrows():
+            numbers = (row["mean"], row["low"], row["high"], int(np.nan_to_num(row["n"])))
+            rows.append(claims.judge(TUNED[quantity], model, corpus, *numbers))
     return rows
 
 

@@ -29,6 +29,7 @@ CLAIMS = {
 
 COLUMNS = ["Claim", "Statistic", "holds where", "Model", "Corpus", "Value", "n", "Verdict"]
 PLACE = r"(?P<statistic>.*?)(?: \((?P<place>[^()]*)\))?$"  # notebooks say in parentheses which prompts or documents
+BASE = r"([^+,]*)"  # of a model, in front of how it was tuned and asked
 
 
 def verdicts(records: Sequence[dict], root: Path) -> Section:
@@ -72,10 +73,11 @@ def verdicts(records: Sequence[dict], root: Path) -> Section:
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Returns a row a claim: the paper's words, and the corpora (models, prompts) where it holds and where not.
 
-    table: of `claims.csv`, rows of all runs. A claim that no run measures says so.
+    table: of `claims.csv`, rows of all runs. A claim that no run measures says so. Of one base model, and models tuned
+    from it, only the tuning is named.
     """
     table = table.join(table["statistic"].str.extract(PLACE)["place"].fillna("").rename("place"))
-    several = table["model"].nunique() > 1
+    bases = set(table["model"].str.extract(BASE)[0])
     rows = []
     for claim, words in CLAIMS.items():
         where: dict[str, dict[str, list[str]]] = {verdict: {} for verdict in VERDICTS}
@@ -83,7 +85,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         for (model, corpus, place), group in found.groupby(["model", "corpus", "place"], sort=False):
             known = set(group["verdict"])
             verdict = next((each for each in (VERDICTS[1], VERDICTS[2]) if each in known), VERDICTS[0])
-            asked = ", ".join([*([model] if several else []), *([place] if place else [])])
+            named = model.removeprefix(bases.copy().pop()).removeprefix("+") if len(bases) == 1 else model
+            asked = ", ".join(each for each in (named, place) if each)
             where[verdict].setdefault(asked, []).append(published.corpus_title(corpus))
         cells = ["; ".join(_write(asked, corpora) for asked, corpora in each.items()) or "–" for each in where.values()]
         rows.append([claim, words, *(cells if len(found) else ["not measured in this grid", "–", "–"])])
