@@ -166,6 +166,13 @@ def test_the_ladder_loses_less_with_size_beats_constants_and_is_small_enough_for
     assert size <= 15 * 2**20
 
 
+@pytest.mark.skipif(not SHIPPED, reason="no miniature is shipped")
+@pytest.mark.xfail(strict=True, reason="s says two labels too often: micro F1 0.611, xs has 0.624 (issue D, point 1)")
+def test_the_ladder_lists_better_with_size():
+    table = pd.DataFrame([ladder.describe(folder) for folder in SHIPPED])
+    assert table["micro_f1"].is_monotonic_increasing and table["micro_f1"].is_unique
+
+
 def test_phases_follow_each_other_by_their_share_of_the_steps(source):
     drawn = [miniatures.draw_batch(source, SMALL, step) for step in range(SMALL.steps)]
     assert [len(batch) for batch in drawn] == [6] * 6 + [3] * 3 + [2] * 3

@@ -132,6 +132,11 @@ def fill(text: str, slots: dict, bound: dict, rng: np.random.Generator) -> tuple
     return " ".join(text.split()), factor
 
 
+def letters(text: str) -> str:
+    """Returns the letters of a text, small: texts that have the same are the same text in another spelling."""
+    return re.sub(r"[^a-z]+", "", text.lower())
+
+
 def pick(rng: np.random.Generator, items: list):
     """Returns one item, all equally likely."""
     return items[rng.integers(len(items))]
@@ -225,7 +230,7 @@ def write_documents(count: int, rng: np.random.Generator) -> tuple[list[str], np
     while len(texts) < count:
         for index in rng.permutation(len(situations)):
             text, evidence = write_document(situations[index], rng)
-            key = re.sub(r"[^a-z]+", "", text.lower())
+            key = letters(text)
             if len(texts) < count and key not in seen and WORDS[0] <= len(text.split()) <= WORDS[1]:
                 seen.add(key)
                 texts.append(text)

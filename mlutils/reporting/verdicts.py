@@ -77,7 +77,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     from it, only the tuning is named.
     """
     table = table.join(table["statistic"].str.extract(PLACE)["place"].fillna("").rename("place"))
-    bases = set(table["model"].str.extract(BASE)[0])
+    bases = table["model"].str.extract(BASE)[0].unique()
+    common = bases[0] if len(bases) == 1 else ""
     rows = []
     for claim, words in CLAIMS.items():
         where: dict[str, dict[str, list[str]]] = {verdict: {} for verdict in VERDICTS}
@@ -85,7 +86,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         for (model, corpus, place), group in found.groupby(["model", "corpus", "place"], sort=False):
             known = set(group["verdict"])
             verdict = next((each for each in (VERDICTS[1], VERDICTS[2]) if each in known), VERDICTS[0])
-            named = model.removeprefix(bases.copy().pop()).removeprefix("+") if len(bases) == 1 else model
+            named = model.removeprefix(common).removeprefix("+")
             asked = ", ".join(each for each in (named, place) if each)
             where[verdict].setdefault(asked, []).append(published.corpus_title(corpus))
         cells = ["; ".join(_write(asked, corpora) for asked, corpora in each.items()) or "–" for each in where.values()]

@@ -16,6 +16,7 @@ import numpy as np
 from mlutils import corpora
 from mlutils.corpora import boxes
 from mlutils.corpora.corpus import Corpus, concatenate
+from mlutils.corpora.vignettes import letters
 from mlutils.tracing import demonstrations, prompts
 from mlutils.tracing.answers import NONE, format_answer
 
@@ -56,11 +57,6 @@ class Source:
         """Returns the rows of the documents of each label and, last, of those without a label."""
         gold = self.vignettes.gold
         return [np.flatnonzero(has) for has in (*gold.T, ~gold.any(1)) if has.any()]
-
-
-def letters(text: str) -> str:
-    """Returns the letters of a text, small: the generator of vignettes calls texts the same that have the same."""
-    return re.sub(r"[^a-z]+", "", text.lower())
 
 
 def training_vignettes(seeds: int) -> Corpus:

@@ -29,7 +29,7 @@ from mlutils.training.checkpoints import resume, save
 from mlutils.training.episodes import SHORT, Episode, Source
 
 MIX = {"list": 0.6, "unary": 0.25, "pairwise": 0.15}  # how often each kind of episode comes
-HELD_OUT = 60  # episodes on which the loss is measured, a quarter of each kind
+HELD_OUT = 60  # episodes on which the loss is measured, as many of each kind
 HASHED = 40  # episodes by which a stream is recognised
 TEXT = 8  # one of so many tokens of the text is a target
 READ = 3000  # episodes that the tokenizer is made from
@@ -189,10 +189,8 @@ def train(
         ),
     )
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
-    path, key = (
-        Path(folder) / "checkpoint.pt",
-        " ".join([recipe.fingerprint, hash_documents(source), hash_stream(source, recipe)]),
-    )
+    path = Path(folder) / "checkpoint.pt"
+    key = " ".join([recipe.fingerprint, hash_documents(source), hash_stream(source, recipe)])
     curve = resume(path, key, parts, MiniatureError)["curve"] if path.exists() else []
     at = curve[-1] if curve else {"step": 0, "tokens": 0, "seconds": 0.0}
     every, since, tokens, total = max(1, recipe.steps // checkpoints), time.perf_counter(), at["tokens"], []
