@@ -3,7 +3,8 @@ GRID ?= laptop
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-SNAKE := snakemake --profile profiles/local
+# On a GPU, runs that ask a model take turns; on cores alone, two at a time are faster than one after the other.
+SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
 
 .PHONY: paper test smoke unit lint plan miniatures clean
 .DELETE_ON_ERROR:
@@ -40,10 +41,10 @@ plan: .venv/ready  ## what `make paper` would run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-miniatures: .venv/ready  ## trains the small models again, into data/miniatures (a quarter of an hour)
+miniatures: .venv/ready  ## trains the small models again, into data/miniatures (an hour)
 	@mkdir -p results/miniatures
 	@papermill --kernel python3 --no-progress-bar notebooks/05_miniatures.ipynb results/miniatures/notebook.ipynb \
-	  -y '{"sizes": ["xs", "s"], "steps": 0, "checkpoints": 12, "limit": 0, "folder": "results/miniatures"}'
+	  -y '{"sizes": ["xs", "s", "m"], "steps": 0, "checkpoints": 12, "limit": 0, "folder": "results/miniatures"}'
 	@mkdir -p data/miniatures && cp -r results/miniatures/miniatures/. data/miniatures/
 
 clean:  ## removes results and the environment; the cache of downloads and models stays

@@ -64,7 +64,7 @@ rule ask_model:
         name="[^/]+",
     params:
         given=parameters_of,
-    threads: lambda wildcards: 1 if is_small(wildcards) else (workflow.cores or 1)
+    threads: lambda wildcards: 1 if is_small(wildcards) else max(1, (workflow.cores or 1) // 2)
     resources:
         gpu=lambda wildcards: 0 if is_small(wildcards) else 1,
         mem_mb=lambda wildcards, attempt: config.get("mem_mb", 16000) * attempt,

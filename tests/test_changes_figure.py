@@ -111,12 +111,12 @@ def test_tables_are_in_percent_and_mark_what_is_sure(levels):
     wide = changes.wide(levels, ["top1_first", "second_next", "alphabetical"])
     assert wide["Tuning"].tolist() == ["Base", "SFT", "Base", "SFT", "Soft targets"]
     assert wide["Shots"].tolist() == [0, 0, 10, 10, 10] and wide["Seeds"].tolist() == ["–", "0", "–", "3, mean", "0"]
-    assert wide["Second said next, %"].tolist()[3] == "70.0 [65.0, 80.0]"
+    assert wide["Second said next, %"].tolist()[3] == "70.0 [65.0, 80.0] (40)"
     assert wide["Alphabetical order, %"].tolist()[2] == "–"
     signed = changes.wide(
         table(row("top1_first", 0.2, "sft"), row("labels", 0.01, "sft")), ["top1_first", "labels"], True
     )
-    assert signed.iloc[0, -2:].tolist() == ["+0.20* [0.15, 0.30]", "+0.01 [-0.04, 0.11]"]
+    assert signed.iloc[0, -2:].tolist() == ["+0.20* [0.15, 0.30] (40)", "+0.01 [-0.04, 0.11] (40)"]
 
 
 def test_tunings_are_written_in_words():
@@ -131,9 +131,8 @@ def test_published_sft_rows_stand_beside_ours(levels):
     beside = changes.beside_published(levels)
     assert beside["Row"].tolist() == ["SFT outputs"] * 3 + ["SFT max-over-generations"]
     assert beside.iloc[0]["NLL"] == "10.45" and beside.iloc[0]["Model"] == "published"
-    assert (
-        beside.iloc[1]["Example-F1"] == "0.70 [0.65, 0.80]" and "m+sft-mfrc, 10 shots (paper" in beside.iloc[1]["Model"]
-    )
+    assert beside.iloc[1]["Example-F1"] == "0.70 [0.65, 0.80] (40)"
+    assert "m+sft-mfrc, 10 shots (paper" in beside.iloc[1]["Model"]
     assert changes.beside_published(levels.assign(corpus="vignettes")).empty
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,11 +137,43 @@ def test_a_stream_can_begin_anywhere(source):
     assert whole != list(itertools.islice(episodes.stream(source, mix, seed=1), 6))
 
 
-def test_documents_are_drawn_evenly_over_labels_and_none(source):
+def test_documents_of_short_episodes_are_drawn_evenly_over_labels_and_none(source):
     rng, corpus = np.random.default_rng(0), source.vignettes
     drawn = corpus.gold[[episodes._rows(source, episodes.NO_PLAN, rng, 1)[0] for _ in range(800)]]
     assert (~drawn.any(1)).mean() == pytest.approx(1 / 8, abs=0.05)  # of all documents, almost a third
     assert (drawn.mean(0) > 0.09).all()
+
+
+def test_behind_demonstrations_documents_come_as_they_are_or_with_as_many_labels(source):
+    rng, sizes = np.random.default_rng(0), source.vignettes.gold.sum(1)
+    plan = demonstrations.draw(source.vignettes, 4, several=1.0)  # all have two or more labels
+    shown, drawn = [], {True: [], False: []}
+    for designed in drawn:
+        for _ in range(60):
+            rows = episodes._rows(source, plan, rng, 12, designed)
+            shown.append([source.vignettes.documents["id"].iat[row] for row in rows[:4]])
+            drawn[designed] += [sizes[row] for row in rows[4:]]
+    assert {tuple(ids) for ids in shown} == {plan.ids[0]}
+    assert min(drawn[True]) >= 2
+    for size in (0, 1):
+        assert np.mean(np.equal(drawn[False], size)) == pytest.approx((sizes == size).mean(), abs=0.08)
+
+
+def test_settled_sets_follow_from_true_shares_and_keep_their_sizes():
+    corpus = replace(
+        corpora.load("vignettes", "dev", limit=4),
+        truth=np.array([[0.9, 0.5, 0, 0, 0, 0, 0], [0, 0, 0.3, 0, 0, 0.8, 0], [0.2, 0.1, 0, 0, 0, 0, 0], [0] * 7]),
+        gold=np.array([[1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0], [0] * 7], bool),
+    )
+    # two documents have a label and one has two: the two firmest first labels, the firmest second label of these
+    expected = np.zeros((4, 7), bool)
+    expected[0, [0, 1]] = expected[1, 5] = True
+    assert (episodes.settle(corpus).gold == expected).all()
+    whole = corpora.load("vignettes", "dev+test")
+    settled = episodes.settle(whole)
+    assert (np.bincount(settled.gold.sum(1)) == np.bincount(whole.gold.sum(1))).all()
+    said, left = np.where(settled.gold, settled.truth, np.inf), np.where(settled.gold, -np.inf, settled.truth)
+    assert (said.min(1) >= left.max(1)).all()  # no label is left out for one that fewer would choose
 
 
 def test_short_episodes_have_no_demonstrations_by_plan(source):

@@ -123,8 +123,10 @@ def test_a_saved_miniature_answers_and_its_manifest_says_what_it_is(trained, tmp
     record = json.loads((folder / "manifest.json").read_text())
     assert record["fingerprint"] == SMALL.fingerprint
     assert record["held_out_bits"]["all"] == pytest.approx(trained[2]["bits_all"].iat[-1], abs=1e-4)
-    trace = ladder.ask(folder, corpora.load("vignettes", "dev", limit=4), tmp_path / "trace", shots=2)
-    scores = ladder.score(trace)
+    tested = corpora.load("vignettes", "dev", limit=4)
+    trace = ladder.ask(folder, tested, tmp_path / "trace", shots=2)
+    assert len(set(map(tuple, trace.settings["plan"]["ids"]))) == 4  # each document sees demonstrations of its own
+    scores = ladder.score(trace, tested)
     assert scores["n"] == 4 and sum(scores["statuses"].values()) == 4
     ladder.add_scores(folder, scores)
     assert ladder.describe(folder)["micro_f1"] == scores["micro_f1"]
@@ -158,17 +160,18 @@ def test_the_shipped_were_trained_on_the_documents_and_the_stream_of_this_code()
 
 
 @pytest.mark.skipif(not SHIPPED, reason="no miniature is shipped")
-def test_the_ladder_loses_less_with_size_beats_constants_and_is_small_enough_for_git():
+def test_the_ladder_is_better_with_size_beats_constants_and_is_small_enough_for_git():
     table = pd.DataFrame([ladder.describe(folder) for folder in SHIPPED])
-    assert table["held-out bits, all"].is_monotonic_decreasing and table["held-out bits, all"].is_unique
+    for better in (-table["held-out bits, all"], -table["held-out bits, list"], table["settled_f1"]):
+        assert better.is_monotonic_increasing and better.is_unique
     assert (table["micro_f1"] >= table["best_constant"] + 0.1).all()
     size = sum(each.stat().st_size for folder in SHIPPED for each in folder.iterdir())
     assert size <= 15 * 2**20
 
 
 @pytest.mark.skipif(not SHIPPED, reason="no miniature is shipped")
-@pytest.mark.xfail(strict=True, reason="s says two labels too often: micro F1 0.611, xs has 0.624 (issue D, point 1)")
-def test_the_ladder_lists_better_with_size():
+@pytest.mark.xfail(strict=True, reason="all are near what a panel of five lets be foretold (issue D, point 1)")
+def test_the_ladder_is_better_with_size_against_the_votes_of_panels():
     table = pd.DataFrame([ladder.describe(folder) for folder in SHIPPED])
     assert table["micro_f1"].is_monotonic_increasing and table["micro_f1"].is_unique
 

@@ -101,7 +101,8 @@ def gather_steps(traces: Sequence, base: str, conventions: str = "ours") -> pd.D
 def wide(table: pd.DataFrame, quantities: Sequence[str], signed: bool = False) -> pd.DataFrame:
     """Returns the rows to read as a table of texts: corpus, base, tuning, shots, seeds, a column a quantity.
 
-    table: of `changes.compare`; shares in percent; signed: differences, an asterisk where the interval is off zero.
+    A cell is a mean with its interval and, in brackets, the number of steps, answers or documents behind it. table: of
+    `changes.compare`; shares in percent; signed: differences, an asterisk where the interval is off zero.
     """
     found = in_percent(_sorted(changes.final(table)))
     rows: dict[tuple, dict] = {}
@@ -130,7 +131,8 @@ def _text(row, signed):
     digits = 1 if row.quantity in SHARES else 2
     number = f"{row.mean:+.{digits}f}" if signed else f"{row.mean:.{digits}f}"
     sure = "*" if signed and (row.low > 0 or row.high < 0) else ""
-    return number if np.isnan(row.low) else f"{number}{sure} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    interval = "" if np.isnan(row.low) else f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    return f"{number}{sure}{interval} ({row.n:.0f})"
 
 
 def in_percent(rows: pd.DataFrame) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def _before_after(records, record, levels, differences, folder, links) -> Sectio
         blocks.append(tables.html(kept.rename(columns=TRAINED), "Adapters, and what training them took.", whole))
     shown = [name for name in WIDE if name in set(levels["quantity"])]
     blocks += [
-        tables.html(changes.wide(levels, shown), "Before and after: mean [95 % interval]."),
+        tables.html(changes.wide(levels, shown), "Before and after: mean [95 % interval] (steps, answers, documents)."),
         tables.html(
             changes.wide(differences, shown, signed=True),
             "Tuned minus base, paired over documents; an asterisk: the interval is off zero.",
@@ -61,7 +61,7 @@ def _before_after(records, record, levels, differences, folder, links) -> Sectio
     ]
     beside = changes.beside_published(levels)
     if len(beside):
-        caption = "SFT rows of Tables 2 and 5 (supervised): ours with 95 % intervals beside the published ones."
+        caption = "SFT rows of Tables 2 and 5 (supervised): ours [95 % interval] (documents) beside the published."
         blocks.append(tables.html(beside.fillna(tables.MISSING), caption))
     drawn = ("before_after", "fig12", "fig2", "fig3")
     pictured = [picture for start in drawn for picture in _pictures(record, start, folder)]

@@ -79,7 +79,23 @@ def training_vignettes(seeds: int) -> Corpus:
             "annotations": more.annotations.assign(id=f"{seed}:" + more.annotations["id"]),
         }
         parts.append(replace(more, **named).take([letters(text) not in barred for text in more.documents["text"]]))
-    return concatenate(parts, "train")
+    return settle(concatenate(parts, "train"))
+
+
+def settle(corpus: Corpus) -> Corpus:
+    """Returns a corpus with gold sets that follow from the true shares alone, as many of each size as before.
+
+    The r-th most chosen label is in the sets of as many documents as have r labels or more: of those that have r - 1,
+    the ones where its share is largest. Who sat on a panel of five then decides nothing, so a text tells its set.
+    """
+    order, sizes = np.argsort(-corpus.truth, axis=1, kind="stable"), corpus.gold.sum(1)
+    gold, kept = np.zeros_like(corpus.gold), np.arange(len(corpus))
+    for rank in range(sizes.max()):
+        labels = order[kept, rank]
+        firm = np.argsort(-corpus.truth[kept, labels], kind="stable")[: (sizes > rank).sum()]
+        kept, labels = kept[firm], labels[firm]
+        gold[kept, labels] = True
+    return replace(corpus, gold=gold)
 
 
 def gather(seeds: int) -> Source:
@@ -97,7 +113,7 @@ def gather(seeds: int) -> Source:
 def gather_held_out() -> Source:
     """Returns the source of episodes to measure the loss on: vignettes set aside, object names of Boxes' dev split."""
     tested = corpora.load("vignettes", "dev+test")
-    aside = corpora.split_training(corpora.training_documents(tested))[1]
+    aside = settle(corpora.split_training(corpora.training_documents(tested))[1])
     return Source(aside, _nothing(aside), tuple(boxes.OBJECTS["dev"].split()))
 
 
@@ -234,16 +250,18 @@ def _rows(
 ) -> list[int]:
     """Returns the rows of so many documents: the plan's, then more.
 
-    Each of these has as many labels as some document of the plan (designed), or is of a label, or none, drawn evenly.
+    Each of these has as many labels as some document of the plan (designed), or comes as documents do. In an episode
+    without a plan each is of a label, or none, drawn evenly: rare labels are learned sooner, and no share is yet.
     """
     rows = [source.rows[document] for document in plan.ids[0]]
     shots, counts = len(rows), source.vignettes.gold.sum(1)
     while len(rows) < documents:
         if designed and shots:
-            group = np.flatnonzero(counts == counts[rng.choice(rows[:shots])])
+            rows.append(int(rng.choice(np.flatnonzero(counts == counts[rng.choice(rows[:shots])]))))
+        elif documents <= SHORT:
+            rows.append(int(rng.choice(source.groups[rng.integers(len(source.groups))])))
         else:
-            group = source.groups[rng.integers(len(source.groups))]
-        rows.append(int(rng.choice(group)))
+            rows.append(int(rng.integers(len(counts))))
     return rows
 
 

@@ -22,14 +22,19 @@ from tokenizers.models import BPE
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    get_cosine_with_min_lr_schedule_with_warmup,
+)
 
 from mlutils.training import episodes
 from mlutils.training.checkpoints import resume, save
 from mlutils.training.episodes import SHORT, Episode, Source
 
-MIX = {"list": 0.6, "unary": 0.25, "pairwise": 0.15}  # how often each kind of episode comes
-HELD_OUT = 60  # episodes on which the loss is measured, as many of each kind
+MIX = {"list": 0.55, "unary": 0.25, "pairwise": 0.15, "boxes": 0.05}  # how often each kind of episode comes
+HELD_OUT = 80  # episodes on which the loss is measured, as many of each kind
 HASHED = 40  # episodes by which a stream is recognised
 TEXT = 8  # one of so many tokens of the text is a target
 READ = 3000  # episodes that the tokenizer is made from
@@ -56,7 +61,7 @@ class Recipe:
     vocabulary: int = 2048
     longest: int = 1408  # tokens of an episode; what is behind them falls away
     positions: int = 2048
-    corpora: int = 24  # seeds of vignettes: few documents are read twice
+    corpora: int = 24  # seeds of vignettes: most documents are read once
     seed: int = 0
 
     @property
@@ -67,8 +72,8 @@ class Recipe:
 
 SIZES = {
     "xs": Recipe(width=48, layers=2, heads=4, inner=128, steps=1000, rate=5e-3),
-    "s": Recipe(width=192, layers=2, heads=6, inner=512, steps=1000, rate=2e-3),
-    "m": Recipe(width=320, layers=3, heads=5, inner=864, steps=1200, rate=1e-3),
+    "s": Recipe(width=192, layers=2, heads=6, inner=512, steps=1500, rate=1.3e-3),
+    "m": Recipe(width=320, layers=3, heads=5, inner=864, steps=1500, rate=7e-4),
 }
 
 
@@ -141,7 +146,7 @@ def losses(network: LlamaForCausalLM, tokens: torch.Tensor, weights: torch.Tenso
     """Returns the loss in nats of each token but the first, (N, T - 1), of N episodes (N, T); 0 where it weighs 0."""
     asked = weights[:, 1:] > 0
     hidden = network.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-    found = torch.zeros(asked.shape)
+    found = torch.zeros(asked.shape, device=tokens.device)
     found[asked] = cross_entropy(network.lm_head(hidden[asked]), tokens[:, 1:][asked], reduction="none")
     return found
 
@@ -181,13 +186,8 @@ def train(
     tokenizer = make_tokenizer(source, recipe)
     network = start(recipe, tokenizer).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.05)
-    warm = max(1, round(recipe.warmup * recipe.steps))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(
-            (step + 1) / warm, 0.55 + 0.45 * math.cos(math.pi * max(0, step - warm) / max(1, recipe.steps - warm))
-        ),
-    )
+    warm = round(recipe.warmup * recipe.steps)
+    scheduler = get_cosine_with_min_lr_schedule_with_warmup(optimizer, warm, recipe.steps, min_lr_rate=0.1)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     path = Path(folder) / "checkpoint.pt"
     key = " ".join([recipe.fingerprint, hash_documents(source), hash_stream(source, recipe)])
