@@ -1,6 +1,7 @@
 """The engine against one prompt at a time, in float32: same logits, same words, and no token asked twice."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -72,6 +73,16 @@ def test_answers_are_greedy_and_so_are_their_logits(engine, llama):
         with torch.inference_mode():
             states = llama.network.model(torch.tensor([prompt])).last_hidden_state[0, -1]
         assert torch.allclose(written.states[0], states, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_words_and_logits_of_a_cpu(llama):
+    prompts, select, never = sequences(6, seed=4), list(range(50)), lambda tokens: False
+    on_gpu = dataclasses.replace(llama, network=copy.deepcopy(llama.network).to("cuda"))
+    here, there = (PackedEngine(model).write(prompts, select, never, NEW, Draft()) for model in (llama, on_gpu))
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours.tokens == theirs.tokens
+        assert np.abs(ours.logits - theirs.logits).max() < 1e-4
 
 
 def test_a_draft_changes_passes_but_not_words(llama):
