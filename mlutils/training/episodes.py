@@ -2,8 +2,9 @@
 
 An episode is a prompt of the paper as `tracing.prompts` words it, with the answer behind its last query. Each of its
 documents is a demonstration for those after it, so an episode of eleven documents asks with 0, 1, ... 10 shots. Some
-first documents are drawn as `tracing.demonstrations` draws them (gold sets answer), those behind them mostly as they
-come. Nothing of dev, test or the set-aside training documents is in it.
+first documents are drawn as `tracing.demonstrations` draws them, those behind them mostly as they come. Settled sets
+answer lists, annotators drawn at random the questions behind the demonstrations. Nothing of dev, test or the set-aside
+training documents is in it.
 """
 
 import re
@@ -64,7 +65,8 @@ def training_vignettes(seeds: int) -> Corpus:
 
     `seeds` counts the corpora: the first is the corpus that is tested, the others (`generator_seed` 1, 2, ...) have
     other texts and other annotators; of their train splits, texts stay that the first corpus has in dev, in test or
-    set aside in no other spelling. Their ids begin with the seed, `3:v0012`. Raises ValueError for less than one.
+    set aside in no other spelling. Their ids begin with the seed, `3:v0012`. Gold sets are settled. Raises ValueError
+    for less than one corpus.
     """
     if seeds < 1:
         raise ValueError(f"seeds={seeds} must be 1 or more: the first is the corpus that is tested")
@@ -151,8 +153,8 @@ def draw(source: Source, kind: str, rng: np.random.Generator, documents: int = D
 def ask_lists(source: Source, plan: demonstrations.Plan, rng: np.random.Generator, documents: int) -> Episode:
     """Returns an episode of lists: both families, JSON or commas, labels in alphabetical or any order.
 
-    Answers are gold sets in the order of the instruction. Behind the demonstrations, half of the episodes go on with
-    documents drawn like them and half with documents as they come.
+    Answers are the source's gold sets in the order of the instruction. Behind the demonstrations, half of the episodes
+    go on with documents drawn like them and half with documents as they come.
     """
     corpus, labels = source.vignettes, sorted(source.vignettes.labels)
     template = prompts.template("vignettes", str(rng.choice(["P", "C"])), str(rng.choice(["json", "json", "comma"])))
@@ -250,8 +252,8 @@ def _rows(
 ) -> list[int]:
     """Returns the rows of so many documents: the plan's, then more.
 
-    Each of these has as many labels as some document of the plan (designed), or comes as documents do. In an episode
-    without a plan each is of a label, or none, drawn evenly: rare labels are learned sooner, and no share is yet.
+    Each of these has as many labels as some document of the plan (designed), or comes as documents do. In a short
+    episode, which has no plan, each is of a label, or none, drawn evenly: so rare labels are learned soon.
     """
     rows = [source.rows[document] for document in plan.ids[0]]
     shots, counts = len(rows), source.vignettes.gold.sum(1)
