@@ -146,7 +146,7 @@ def losses(network: LlamaForCausalLM, tokens: torch.Tensor, weights: torch.Tenso
     """Returns the loss in nats of each token but the first, (N, T - 1), of N episodes (N, T); 0 where it weighs 0."""
     asked = weights[:, 1:] > 0
     hidden = network.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-    found = torch.zeros(asked.shape, device=tokens.device)
+    found = torch.zeros(asked.shape)
     found[asked] = cross_entropy(network.lm_head(hidden[asked]), tokens[:, 1:][asked], reduction="none")
     return found
 
