@@ -27,8 +27,7 @@ import pandas as pd
 import psutil
 import yaml
 
-from mlutils import paths, sources
-from mlutils.traces import write_json
+from mlutils import files, paths, sources
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
 PLAIN = (str, int, float, bool, list, dict, type(None))
@@ -122,9 +121,7 @@ class Run:
 
     def table(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
         """Writes a tidy table as `<name>.csv` into the run's folder and returns it."""
-        temporary = self.folder / f".{name}.csv.tmp"
-        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-        os.replace(temporary, self.folder / f"{name}.csv")
+        files.write_csv(self.folder / f"{name}.csv", frame)
         self.tables.append(f"{name}.csv")
         return frame
 
@@ -143,7 +140,7 @@ class Run:
             "peak_memory_mib": round(_peak_memory() / 2**20),
             "finished": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         }
-        write_json(self.folder / "run.json", self.record)
+        files.write_json(self.folder / "run.json", self.record)
         print(f"finished in {self.record['seconds']} s, at most {self.record['peak_memory_mib']} MiB")
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
 from mlutils.corpora import Corpus
+from mlutils.files import replacing, write_json
 
 SCHEMA = 1
 COLUMNS = {
@@ -39,13 +40,6 @@ STATE_NAMES = {"list": "first_label", "hidden": "layers"}
 
 class TraceError(ValueError):
     """Raised where a trace is missing, unfinished, of another schema, or was made with other settings."""
-
-
-def write_json(path: Path, data) -> None:
-    """Writes JSON under a temporary name and renames it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
-    os.replace(temporary, path)
 
 
 class Writer:
@@ -104,7 +98,8 @@ class Writer:
         for name, columns in COLUMNS.items():
             frames = [pd.read_parquet(file) for part in parts if (file := part / f"{name}.parquet").exists()]
             frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
-            self._replace(f"{name}.parquet", pd.concat(frames, ignore_index=True).to_parquet)
+            with replacing(self.folder / f"{name}.parquet") as draft:
+                pd.concat(frames, ignore_index=True).to_parquet(draft)
         work: dict[str, dict[str, float]] = {}
         for part in parts:
             if (file := part / "work.json").exists():
@@ -118,12 +113,8 @@ class Writer:
                 states.setdefault(STATE_NAMES[part.name.rpartition("-")[0]], []).append(load_file(file)["states"])
         if states:
             joined = {name: np.concatenate(found) for name, found in states.items()}
-            self._replace(STATES, lambda path: save_file(joined, path))
-
-    def _replace(self, name: str, write) -> None:
-        temporary = self.folder / f".{name}.tmp"
-        write(temporary)
-        os.replace(temporary, self.folder / name)
+            with replacing(self.folder / STATES) as draft:
+                save_file(joined, draft)
 
 
 class Trace:

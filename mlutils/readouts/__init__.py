@@ -2,7 +2,7 @@
 loaded.
 """
 
-from mlutils.readouts import bradley_terry
+from mlutils.readouts import alignment, attention, bradley_terry, changes, claims, medusa, sets, steps, variants
 from mlutils.readouts.methods import (
     METHODS,
     Method,
@@ -25,19 +25,27 @@ from mlutils.readouts.methods import (
 __all__ = [
     "METHODS",
     "Method",
+    "alignment",
+    "attention",
     "bradley_terry",
+    "changes",
+    "claims",
     "compare_to_none",
     "first_step_softmax",
     "from_trace",
     "hard",
     "hard_single",
     "max_over_generations",
+    "medusa",
     "pairwise",
     "pairwise_single",
     "pairwise_with_position",
     "path_marginal",
     "readable",
+    "sets",
     "step_distributions",
+    "steps",
     "unary",
     "unary_single",
+    "variants",
 ]

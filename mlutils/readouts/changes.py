@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from mlutils.readouts import alignment, claims, from_trace, readable, steps
+from mlutils.readouts import alignment, claims, steps
 from mlutils.readouts.claims import Statistic
+from mlutils.readouts.methods import from_trace, readable
 
 BASE, ALL = "base", "all"  # the tuning of a model that is not tuned; the seed of a row over all seeds
 STAGE = re.compile(r"(?P<method>(?:sft|soft|rl)(?:_\w+)?)-(?P<corpus>[^+/]+?)(?:-seed(?P<seed>\d+))?")

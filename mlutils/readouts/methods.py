@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from scipy.special import expit, softmax
 
-from mlutils.readouts import bradley_terry, marginals
+from mlutils.readouts import bradley_terry, sets
 from mlutils.readouts.checks import refuse_rows
 
 
@@ -218,7 +218,7 @@ def _path_marginal(trace):
 
 
 def _set_marginal(trace):
-    return marginals.middle(marginals.from_trace(trace))
+    return sets.middle(sets.from_trace(trace))
 
 
 def _unary(trace):

@@ -1,11 +1,12 @@
 """Label probabilities of supervised methods as files, so that they stand in the same tables as readouts of traces."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from mlutils.files import replacing
 
 
 def write(folder: Path, name: str, ids: Sequence[str], labels: Sequence[str], predicted: dict[str, np.ndarray]) -> None:
@@ -15,9 +16,8 @@ def write(folder: Path, name: str, ids: Sequence[str], labels: Sequence[str], pr
         for method, values in predicted.items()
         for document, row in zip(ids, values, strict=True)
     ]
-    temporary = Path(folder) / f".predictions-{name}.tmp"
-    pd.DataFrame(rows).to_parquet(temporary)
-    os.replace(temporary, Path(folder) / f"predictions-{name}.parquet")
+    with replacing(Path(folder) / f"predictions-{name}.parquet") as draft:
+        pd.DataFrame(rows).to_parquet(draft)
 
 
 def read(folder: Path, name: str, ids: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mlutils.readouts import variants
-from mlutils.reporting import attention, pictures, published, spikiness, tables
+from mlutils.reporting import attention, pictures, published, steps, tables
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
 from mlutils.reporting.pictures import Picture
@@ -65,7 +65,7 @@ def _steps(records, folder, links) -> Section:
     )
     paper = published.never_predicted().pivot(index="corpus", columns="model", values="value").reset_index()
     ours = table4[table4["source"] == "ours"].reset_index(drop=True)
-    told = spikiness.write_never_said(ours).assign(prompts=ours["prompts"]).merge(paper, "left", "corpus")
+    told = steps.write_never_said(ours).assign(prompts=ours["prompts"]).merge(paper, "left", "corpus")
     for table in (counts, told):
         table["corpus"] = table["corpus"].map(published.corpus_title)
         table.insert(2, "prompts", table.pop("prompts"))

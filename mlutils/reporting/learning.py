@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mlutils.reporting.demonstrations import LINES
 from mlutils.reporting.figures import COLUMN, GREY, TEXT, log_axis
 from mlutils.reporting.pictures import use_style
+from mlutils.reporting.variants import LINES
 
 PANELS = {"loss": "loss, nats", "reward": "reward", "kl": "KL from the start, nats"}
 WINDOW = 0.08  # share of the logged steps over which the thick line is the mean

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 
 from mlutils import paths
+from mlutils.files import write_text
 from mlutils.reporting.pictures import Picture
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
@@ -183,7 +184,7 @@ def render_run(notebook, html, back: str | None = None) -> Path:
     book = copy.deepcopy(nbformat.read(notebook, as_version=4))
     record_file = notebook.with_name("run.json")
     record = json.loads(record_file.read_text(encoding="utf-8")) if record_file.exists() else {}
-    return _write(html, run_html(book, record, notebook.stem, back))
+    return write_text(html, run_html(book, record, notebook.stem, back))
 
 
 def run_html(book, record: dict, name: str, back: str | None = None) -> str:
@@ -236,7 +237,7 @@ def render_page(sections, html, title: str, lead: str = "", index: str | None = 
         "lead": Markdown()(lead),
         "parts": parts,
     }
-    return _write(html, _template("page/paper.html.j2").render(page=page))
+    return write_text(html, _template("page/paper.html.j2").render(page=page))
 
 
 def render_index(runs, html, title: str = "Runs", back: str | None = None) -> Path:
@@ -244,7 +245,7 @@ def render_index(runs, html, title: str = "Runs", back: str | None = None) -> Pa
     states = Counter(run.state for run in runs)
     line = f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items())
     page = {"title": title, "back": back, "line": line, "runs": runs, "write": _fact}
-    return _write(html, _template("page/index.html.j2").render(page=page))
+    return write_text(html, _template("page/index.html.j2").render(page=page))
 
 
 def _block(block):
@@ -325,15 +326,6 @@ def _fact(value):
 def _template(name):
     loader = jinja2.FileSystemLoader(paths.TEMPLATES)
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
-
-
-def _write(path, text):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-    return path
 
 
 def main(arguments=None) -> None:

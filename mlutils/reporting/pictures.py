@@ -2,15 +2,15 @@
 
 import base64
 import html
-import json
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.style
 from matplotlib.figure import Figure
 from PIL import Image
+
+from mlutils.files import replacing, write_json
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 
@@ -71,10 +71,9 @@ def save(fig: Figure, name: str, alt: str, folder) -> Picture:
             ("pdf", {**nothing, "Subject": alt}),
             ("png", {"Software": None, "Description": alt}),
         ):
-            with _replacing(folder / f"{name}.{suffix}") as partial:
+            with replacing(folder / f"{name}.{suffix}") as partial:
                 fig.savefig(partial, format=suffix, metadata=metadata)
-    with _replacing(folder / f"{name}.json") as partial:
-        partial.write_text(json.dumps({"alt": alt}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / f"{name}.json", {"alt": alt})
     return Picture(folder / f"{name}.png", alt)
 
 
@@ -85,13 +84,3 @@ def load(path) -> Picture:
     if not alt:
         raise ValueError(f"{path} carries no alternative text: was it written by figures.save?")
     return Picture(Path(path), alt)
-
-
-@contextmanager
-def _replacing(path: Path):
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

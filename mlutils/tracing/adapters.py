@@ -7,9 +7,6 @@ beside the weights: what it was trained on, how, and from which revision of the 
 import copy
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from safetensors.torch import save_file
 
 from mlutils import paths, sources
 from mlutils.corpora import Corpus
-from mlutils.traces import write_json
+from mlutils.files import making, write_json
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -148,14 +145,8 @@ def save(network, folder: Path, record: Mapping) -> Path:
         raise ValueError(f"adapter {record['name']}: {len(broken)} weights are not finite in float16, e.g. {broken[0]}")
     config = copy.deepcopy(network.peft_config["default"])
     config.inference_mode, config.base_model_name_or_path = True, record["base"]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
-        made = Path(temporary) / "adapter"
-        made.mkdir()
+    with making(folder) as made:
         config.save_pretrained(made)
         save_file(weights, made / WEIGHTS, metadata={"format": "pt"})
         write_json(made / "run.json", dict(record))
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(made, folder)
     return folder

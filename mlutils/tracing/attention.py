@@ -17,9 +17,10 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mlutils.tracing.engine import BadLogits, PackedEngine, Trie
-from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
 
 SEGMENTS = ("input", "answer", "first", "shifted")
 RECORDED = "sdpa_recorded"  # the name of the attention that also records
@@ -65,7 +66,7 @@ class AttentionView:
 
     name = "attention"
 
-    def __init__(self, model: Model, prompting):
+    def __init__(self, model: Model, prompting: Prompting):
         """Raises ValueError for a model whose attention does not go through transformers' attention interface."""
         if not model.network._supports_attention_backend:
             raise _unreadable(model, "does not go through the attention interface of transformers")

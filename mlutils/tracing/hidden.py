@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from mlutils.tracing.engine import PackedEngine, Written
-from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
 
 
 class HiddenView(ListView):
@@ -18,7 +19,7 @@ class HiddenView(ListView):
 
     name = "hidden"
 
-    def __init__(self, model: Model, prompting):
+    def __init__(self, model: Model, prompting: Prompting):
         super().__init__(model, prompting)
         self.engine = LayeredEngine(model) if model.packed else LayeredPaddedEngine(model)
         config = model.network.config

@@ -23,8 +23,9 @@ from transformers import PretrainedConfig
 
 from mlutils.tracing import models
 from mlutils.tracing.engine import BadLogits, Written
-from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
 
 VARIANT = "medusa-head="  # and the number of the head: what rows of a trace carry
 ALONE = "medusa_lm_head"  # the file of Medusa-1
@@ -125,7 +126,7 @@ class MedusaView(ListView):
 
     name = "medusa"
 
-    def __init__(self, model: Model, prompting):
+    def __init__(self, model: Model, prompting: Prompting):
         super().__init__(model, prompting, f"{VARIANT}0")
         self.heads = load_heads(model)
         self.bad: dict[str, BadLogits] = {}

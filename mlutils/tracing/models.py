@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
 from mlutils import paths, sources
+from mlutils.files import making
 from mlutils.tracing import adapters
 
 DEFAULT = "smollm2-135m-instruct"
@@ -170,11 +169,8 @@ def _make_once(folder: Path, make) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
-                made = Path(temporary) / "model"
-                made.mkdir()
+            with making(folder) as made:
                 make(made)
-                os.replace(made, folder)
 
 
 def dequantise(folder: Path) -> None:

@@ -5,7 +5,6 @@ computed once. Kept are the logits of both answers.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -14,31 +13,9 @@ from mlutils.tracing.answers import NONE
 from mlutils.tracing.engine import BadLogits
 from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
+from mlutils.tracing.prompting import Prompting
 
-ORDERS = ("plan", "both", "released")
 MOST = 1000  # questions a document: they are one pass of the engine, which cannot be split
-
-
-def pair_up(names: Sequence[str], order: str, seed: int) -> list[tuple[str, str]]:
-    """Returns all pairs of names as (at a, at b).
-
-    `plan` draws one order a pair from the seed, such that each name stands at a in half of its pairs (one more where
-    their number is odd): a model that prefers a favours no label then. `both` asks each pair twice, `released` has the
-    earlier name at a.
-    """
-    pairs = list(combinations(names, 2))
-    if order == "both":
-        return pairs + [(b, a) for a, b in pairs]
-    if order == "released":
-        return pairs
-    # Names around a circle, in an order drawn from the seed: each stands at a against the half that follows it.
-    place = {name: i for i, name in enumerate(np.random.default_rng(seed).permutation(list(names)).tolist())}
-
-    def leads(a: str, b: str) -> bool:
-        ahead = (place[b] - place[a]) % len(names)
-        return 2 * ahead < len(names) or (2 * ahead == len(names) and place[a] < place[b])
-
-    return [(a, b) if leads(a, b) else (b, a) for a, b in pairs]
 
 
 class Questions:
@@ -47,7 +24,7 @@ class Questions:
     name: str
     words: tuple[str, str]
 
-    def __init__(self, model: Model, prompting):
+    def __init__(self, model: Model, prompting: Prompting):
         self.model, self.prompting, self.engine = model, prompting, start_engine(model)
         self.asked = self.keys()
         if len(self.asked) > MOST:

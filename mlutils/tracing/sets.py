@@ -6,7 +6,7 @@ share its logit. Whether the list goes on after a label is the mass of the separ
 stopping. The rest of the vocabulary is ignored; `mass` and `goes_on` + `stops` say how much that is. A list's tokens
 are those of the prompt and the canonical tokens of the answer's text, as the model writes it.
 
-Lists are asked for in waves, all documents of a part at once; which ones, `mlutils.expansion` decides.
+Lists are asked for in waves, all documents of a part at once; which ones, `mlutils.sets` decides.
 """
 
 from collections import Counter
@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from mlutils.expansion import Expansion, Prefix
+from mlutils.sets import Expansion, Prefix
 from mlutils.tracing import vocabulary
 from mlutils.tracing.answers import NONE, format_answer
 from mlutils.tracing.engine import BadLogits
 from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
+from mlutils.tracing.prompting import Prompting
 
 TOLERANCE = 0.02  # width of the bounds that is good enough
 MOST = 60  # lists asked about a document
@@ -45,7 +46,9 @@ class SetsView:
 
     name = "sets"
 
-    def __init__(self, model: Model, prompting, tolerance: float = TOLERANCE, most: int = MOST, repeats="kept"):
+    def __init__(
+        self, model: Model, prompting: Prompting, tolerance: float = TOLERANCE, most: int = MOST, repeats="kept"
+    ):
         self.model, self.prompting, self.engine = model, prompting, start_engine(model)
         self.tolerance, self.most, self.repeats = tolerance, most, repeats
         self.form, self.labels = prompting.template.form, prompting.corpus.labels

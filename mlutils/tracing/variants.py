@@ -15,15 +15,16 @@ from itertools import groupby
 import numpy as np
 
 from mlutils.tracing import demonstrations
-from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of demonstrations with two or more labels
 PLANS = 10  # of demonstrations, for each share
 SEEDS = (1, 2, 3)  # of random orders
 
 
-def vary_ratio(prompting) -> dict:
+def vary_ratio(prompting: Prompting) -> dict:
     """Returns a prompting for each share of multi-label demonstrations, by the name of its variant, `ratio=0.2`.
 
     Plans are drawn from the seed of the prompting's own plan: PLANS for each share, which documents take turns with, or
@@ -43,7 +44,7 @@ def vary_ratio(prompting) -> dict:
     return found
 
 
-def vary_order(prompting) -> dict:
+def vary_order(prompting: Prompting) -> dict:
     """Returns a prompting for each order of labels, by the name of its variant, `order=reversed`.
 
     Labels are listed alphabetically, reversed, and in SEEDS random orders; demonstrations' answers follow the
@@ -77,14 +78,14 @@ class VariantsView:
 
     name: str
 
-    def __init__(self, model: Model, prompting):
+    def __init__(self, model: Model, prompting: Prompting):
         self.views = [ListView(model, varied, name) for name, varied in self.vary(prompting).items()]
         self.engine = Total([view.engine for view in self.views])
         self.plan_of = self.views[0].prompting.plan.of  # the same for all variants
         self.order = sorted(range(len(prompting.corpus)), key=self.plan_of)
 
     @staticmethod
-    def vary(prompting) -> dict:
+    def vary(prompting: Prompting) -> dict:
         """Returns the promptings of the variants by name."""
         raise NotImplementedError
 

@@ -7,7 +7,6 @@ so that a resumed run follows it again; a loss that is no number stops a run.
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
 from mlutils.corpora import Corpus
-from mlutils.traces import write_json
+from mlutils.files import write_csv, write_json
 from mlutils.tracing import adapters
 from mlutils.tracing.models import Model
 
@@ -235,9 +234,7 @@ class Job:
             "curve": {name: [float(each.iloc[0]), float(each.iloc[-1])] for name, each in ends.items() if len(each)},
         }
         write_json(self.made / "run.json", record)
-        draft = self.made / ".curve.csv.tmp"
-        curve.to_csv(draft, index=False, float_format="%.6g", lineterminator="\n")
-        os.replace(draft, self.made / "curve.csv")
+        write_csv(self.made / "curve.csv", curve)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return curve
 

@@ -1,19 +1,19 @@
 """Checkpoints of our own training loops: states by name behind a key, so that a killed run goes on where it stopped."""
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from mlutils.files import replacing
+
 
 def save(path: Path, key: str, parts: Mapping[str, object], **notes) -> None:
     """Writes the states of the parts (network, optimizer, ...) and notes; under a temporary name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    torch.save({"key": key, **notes, **{name: part.state_dict() for name, part in parts.items()}}, draft)
-    os.replace(draft, path)
+    with replacing(path) as draft:
+        torch.save({"key": key, **notes, **{name: part.state_dict() for name, part in parts.items()}}, draft)
 
 
 def resume(path: Path, key: str, parts: Mapping[str, object], error: type[Exception]) -> dict:

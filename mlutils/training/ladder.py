@@ -6,9 +6,6 @@ A folder is one of transformers in float16, with a manifest: the recipe, the doc
 import copy
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +15,10 @@ from transformers import LlamaForCausalLM
 
 from mlutils import sources
 from mlutils.corpora import Corpus
-from mlutils.traces import Trace, write_json
+from mlutils.files import making, write_json
+from mlutils.traces import Trace
 from mlutils.tracing import demonstrations, models, prompts, views
+from mlutils.tracing.prompting import Prompting
 from mlutils.training.episodes import Source, settle
 from mlutils.training.miniatures import MIX, Recipe, hash_documents, hash_stream
 
@@ -32,9 +31,7 @@ def save(
     The manifest holds the recipe, what it was trained on, the last row of the curve, and the SHA-256 of each file.
     Written under a temporary name, then renamed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
-        made = Path(temporary) / "model"
+    with making(folder) as made:
         copy.deepcopy(network).half().save_pretrained(made)
         tokenizer.save_pretrained(made)
         ids = source.vignettes.documents["id"]
@@ -55,9 +52,6 @@ def save(
             "files": {file.name: sources.checksum(file) for file in sorted(made.iterdir())},
         }
         write_json(made / "manifest.json", record)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(made, folder)
     return folder
 
 
@@ -75,7 +69,7 @@ def ask(folder: Path, tested: Corpus, trace: Path, shots: int = 10) -> Trace:
     """
     pool = demonstrations.pool(tested)
     plan = demonstrations.draw(pool, shots, "random", shared=False, queries=len(tested))
-    prompting = views.Prompting(tested, pool, plan, prompts.template(tested.name))
+    prompting = Prompting(tested, pool, plan, prompts.template(tested.name))
     model = models.load(str(folder), "cpu", "float32")
     return views.write_trace(trace, model, prompting, ["list"], shots=shots)
 

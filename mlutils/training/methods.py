@@ -9,9 +9,9 @@ import pandas as pd
 from mlutils import metrics
 from mlutils.corpora import Corpus
 from mlutils.tracing import demonstrations, prompts
-from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
-from mlutils.tracing.views import Prompting
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
 from mlutils.training import finetuning, reinforcement, soft_targets
 from mlutils.training.adaptation import FinetuningError, Job, Recipe
 

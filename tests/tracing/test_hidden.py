@@ -9,11 +9,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from mlutils.traces import Trace, TraceError
-from mlutils.tracing import lists, prompts, views, vocabulary
+from mlutils.tracing import prompts, steps, views, vocabulary
 from mlutils.tracing.answers import Answer, Said
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import PackedEngine
 from mlutils.tracing.hidden import HiddenView
+from mlutils.tracing.prompting import Prompting
 
 SIZES = dict(
     hidden_size=48,
@@ -43,7 +44,7 @@ def model(request, llama):
 
 @pytest.fixture()
 def prompting(corpus):
-    return views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes"))
+    return Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes"))
 
 
 def has_label(text):
@@ -58,14 +59,14 @@ def read_gibberish(monkeypatch):
         quarter = len(text) // 4
         return Answer((Said(labels[0], quarter, 2 * quarter),) if has_label(text) else (), "ok")
 
-    monkeypatch.setattr(lists, "parse", parse)
+    monkeypatch.setattr(steps, "parse", parse)
 
 
 def plain_states(model, prompting, row):
     """Returns (layers + 1, H) by one plain pass over the whole prompt and answer; None for no label step."""
     tokenizer, network = model.tokenizer, model.network
     sequence = vocabulary.encode_prompts(tokenizer, [prompting.list_prompt(row)])[0]
-    view = lists.ListView(model, prompting)
+    view = steps.ListView(model, prompting)
     draft, limit = view._draft(), prompting.new_tokens
     tokens = PackedEngine(model).write([sequence], [0], view._finished, limit, draft)[0].tokens
     text = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
@@ -93,7 +94,7 @@ def test_states_are_those_of_plain_passes(model, prompting):
 
 def test_embeddings_come_first_and_the_state_of_the_view_list_last(model, prompting):
     _, states = HiddenView(model, prompting).ask(range(12))
-    _, last = lists.ListView(model, prompting).ask(range(12))
+    _, last = steps.ListView(model, prompting).ask(range(12))
     assert np.array_equal(np.isnan(states[:, -1]), np.isnan(last))
     assert np.allclose(states[:, -1], last, atol=1e-5, equal_nan=True)
     table = model.network.get_input_embeddings().weight.numpy()
@@ -102,7 +103,7 @@ def test_embeddings_come_first_and_the_state_of_the_view_list_last(model, prompt
 
 
 def test_the_view_costs_what_the_list_costs(model, prompting):
-    hidden, plain = HiddenView(model, prompting), lists.ListView(model, prompting)
+    hidden, plain = HiddenView(model, prompting), steps.ListView(model, prompting)
     hidden.ask(range(12)), plain.ask(range(12))
     if model.packed:
         assert (hidden.engine.tokens, hidden.engine.passes) == (plain.engine.tokens, plain.engine.passes)

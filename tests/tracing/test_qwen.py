@@ -7,10 +7,12 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from mlutils.tracing import lists, models, prompts, views, vocabulary
+from mlutils.tracing import models, prompts, views, vocabulary
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import PackedEngine
 from mlutils.tracing.padded import PaddedEngine
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
 
 WINDOW = dict(use_sliding_window=True, sliding_window=32, max_window_layers=1)
 DOCUMENTS = (0, 17, 39)
@@ -56,7 +58,7 @@ def qwen(request, llama, tmp_path_factory):
 
 
 def prompting(corpus, form="json"):
-    return views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes", form=form))
+    return Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes", form=form))
 
 
 def plain_pass(model, text, answer=()):
@@ -68,7 +70,7 @@ def plain_pass(model, text, answer=()):
 
 def test_only_full_attention_is_packed(qwen, corpus):
     kinds = qwen.network.config.layer_types
-    engine = lists.ListView(qwen, prompting(corpus)).engine
+    engine = ListView(qwen, prompting(corpus)).engine
     assert qwen.network.config.model_type == "qwen2" and len(kinds) == 3
     if "sliding_attention" in kinds:
         assert not qwen.packed and type(engine) is PaddedEngine
@@ -99,7 +101,7 @@ def test_questions_are_those_of_plain_prompts(kind, qwen, corpus):
 
 def test_label_steps_hold_the_logits_of_plain_prompts(qwen, corpus):
     asked = prompting(corpus, "comma")
-    view = lists.ListView(qwen, asked)
+    view = ListView(qwen, asked)
     tables, states = view.ask(DOCUMENTS)
     assert [answer["text"] for answer in tables["answers"]] == [ANSWER] * len(DOCUMENTS)
     ids = vocabulary.encode(qwen.tokenizer, ANSWER)
@@ -119,7 +121,7 @@ def test_label_steps_hold_the_logits_of_plain_prompts(qwen, corpus):
 def test_a_trace_of_a_qwen_is_whole(qwen, corpus, tmp_path):
     few = replace(corpus, documents=corpus.documents[:6], gold=corpus.gold[:6], votes=corpus.votes[:6],
                   annotators=corpus.annotators[:6])  # fmt: skip
-    asked = views.Prompting(few, corpus, draw(corpus, 4), prompts.template("foxes", form="comma"))
+    asked = Prompting(few, corpus, draw(corpus, 4), prompts.template("foxes", form="comma"))
     trace = views.write_trace(tmp_path, qwen, asked, ["list", "unary", "pairwise"])
     assert trace.settings["model"] == qwen.name and trace.complete().all()
     assert np.isfinite(trace.step_logits()).all() and trace.said()[:, [0, 2]].all()

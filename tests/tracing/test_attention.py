@@ -12,7 +12,6 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from test_steps import calls
 
 from mlutils import metrics
 from mlutils.readouts import attention as readout
@@ -23,8 +22,10 @@ from mlutils.tracing import prompts, views, vocabulary
 from mlutils.tracing.attention import SEGMENTS, AttentionView, Reading
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import BadLogits, Written
-from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model, has_plain_attention
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
+from tests.readouts.test_steps import calls
 
 ANSWERS = {  # what documents are made to say, in turn
     "json": ['\n{"label": ["joy", "anger"]}', '{"label": ["fear"]}', '{"label": ["anger", "fear", "joy", "fear"]}'],
@@ -68,7 +69,7 @@ def build(llama, config, implementation="sdpa"):
 
 
 def ask_for(corpus, form="json", shots=8):
-    return views.Prompting(corpus, corpus, draw(corpus, shots=shots), prompts.template("foxes", form=form))
+    return Prompting(corpus, corpus, draw(corpus, shots=shots), prompts.template("foxes", form=form))
 
 
 def eager_rows(model, prompting):
@@ -159,7 +160,7 @@ def test_one_long_document_keeps_its_rows_out_of_the_prefix(llama, corpus):
     texts = corpus.documents.copy()
     texts.loc[0, "text"] = "fox " * 700
     long = replace(corpus, documents=texts)
-    prompting = views.Prompting(long, corpus, draw(corpus, 2, exclude=["d0"]), prompts.template("foxes"))
+    prompting = Prompting(long, corpus, draw(corpus, 2, exclude=["d0"]), prompts.template("foxes"))
     view = AttentionView(llama, prompting)
     (row,) = view.ask([0])[0]["attention"]
     assert row["input_tokens"] > view.engine.row
@@ -247,7 +248,7 @@ def trace(llama, corpus, tmp_path, monkeypatch):
     texts = corpus.documents.copy()
     texts.loc[3, "text"] = "fox " * 4000
     long = replace(corpus, documents=texts)
-    prompting = views.Prompting(long, corpus, draw(corpus, 8, exclude=["d3"]), prompts.template("foxes"))
+    prompting = Prompting(long, corpus, draw(corpus, 8, exclude=["d3"]), prompts.template("foxes"))
     return views.write_trace(tmp_path / "trace", llama, prompting, ["attention"])
 
 

@@ -6,13 +6,13 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
-from hand_made import write_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from mlutils import reporting
 from mlutils.readouts import claims, steps
-from mlutils.reporting import spikiness
+from tests.hand_made import write_lists
 
 LABELS = ("anger", "fear", "joy")
 
@@ -188,7 +188,7 @@ def test_traces_of_one_model_and_corpus_are_told_apart_or_refused(trace, tmp_pat
 
 
 def test_what_is_odd_is_counted(trace):
-    (row,) = spikiness.count(steps.gather([trace]), [trace]).to_dict("records")
+    (row,) = reporting.steps.count(steps.gather([trace]), [trace]).to_dict("records")
     assert row["documents"] == 4 and row["without a label step"] == 1 and row["label steps"] == 6
     assert row["answers with two or more labels"] == 1 and row["label said before"] == 1
     assert (row["last"], row["intermediate"]) == (3, 3) and row["mass of the labels below 0.5"] == 3

@@ -9,6 +9,7 @@ from mlutils.tracing.answers import Answer, is_finished, parse
 from mlutils.tracing.engine import Draft, Written
 from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
+from mlutils.tracing.prompting import Prompting
 
 
 class ListView:
@@ -16,7 +17,7 @@ class ListView:
 
     name = "list"
 
-    def __init__(self, model: Model, prompting, variant: str = name):
+    def __init__(self, model: Model, prompting: Prompting, variant: str = name):
         self.variant, self.model, self.prompting, self.engine = variant, model, prompting, start_engine(model)
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
         self.state_shape = (model.network.config.hidden_size,)  # of what the engine keeps at a position

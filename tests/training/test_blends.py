@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 from scipy.special import expit, softmax
-from test_encoder import corpus, recipe, tiny  # noqa: F401
 
 from mlutils import metrics
 from mlutils.training import blends
 from mlutils.training.encoder import EncoderError
+from tests.training.test_encoder import corpus, recipe, tiny  # noqa: F401
 
 
 def test_blend_recovers_weights_and_offsets():

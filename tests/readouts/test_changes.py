@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hand_made import write_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlutils import metrics
 from mlutils.readouts import changes, steps
+from tests.hand_made import write_lists
 
 LABELS = ("anger", "fear", "joy")
 

@@ -90,7 +90,7 @@ def largest(table: pd.DataFrame) -> Figure:
 def by_head(table: pd.DataFrame) -> Figure:
     """Returns Fig. 16: Fig. 2 for each decoding head, heads as columns, corpora (and models, where several) as rows.
 
-    table: as `largest`, with head (`heads.gather`). Raises ValueError for no rows.
+    table: as `largest`, with head (`medusa.gather`). Raises ValueError for no rows.
     """
     multiples.check(table, "head")
     named = table["corpus"].map(corpus_title)

@@ -8,9 +8,9 @@ import torch
 from mlutils import metrics
 from mlutils.tracing import demonstrations, prompts, vocabulary
 from mlutils.tracing.answers import format_answer
-from mlutils.tracing.lists import ListView
 from mlutils.tracing.models import Model
-from mlutils.tracing.views import Prompting
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
 from mlutils.training import reinforcement
 from mlutils.training.adaptation import FinetuningError
 from mlutils.training.reinforcement import Recipe

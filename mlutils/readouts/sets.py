@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from mlutils.expansion import Marginals, expand
+from mlutils.sets import Marginals, expand
 
 __all__ = ["Marginals", "expand", "from_trace", "judge_greedy", "middle", "tabulate_bounds", "tabulate_sets"]
 __all__ += ["tabulate_sizes"]

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from test_corpora import files  # noqa: F401
 
 from mlutils import corpora, sources
 from mlutils.corpora.msp_podcast import LABELS
+from tests.corpora.test_corpora import files  # noqa: F401
 
 CONSENSUS = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
 a1.wav,A,4.1,2.0,5.0,1,Male,Development

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlutils.tracing import demonstrations, models, prompts, views, vocabulary
+from mlutils.tracing import demonstrations, models, prompts, vocabulary
+from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.questions import UnaryView
 from mlutils.training import soft_targets
 from mlutils.training.adaptation import FinetuningError, Recipe
@@ -48,7 +49,7 @@ def test_log_odds_of_packed_and_padded_rows_are_those_of_plain_questions(llama, 
 
 def test_questions_are_those_of_the_tracer(llama, corpus):
     plan = demonstrations.draw(corpus, 4, exclude=["d3"])
-    prompting = views.Prompting(corpus.take([3]), corpus, plan, prompts.template("foxes"))
+    prompting = Prompting(corpus.take([3]), corpus, plan, prompts.template("foxes"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(soft_targets, "draw_shown", lambda *_: [(plan.ids[0], plan.questions[0])])
         (questions,) = soft_targets.write_questions(corpus.take([3]), corpus, 4)
@@ -86,7 +87,7 @@ def test_a_tuned_model_gives_the_shares_that_it_was_taught(corpus, tmp_path):
 
     tuned = models.load(NAME, "cpu", "float32", [tmp_path])
     plan = demonstrations.draw(train, 0)
-    prompting = views.Prompting(held, train, plan, prompts.template("foxes"))
+    prompting = Prompting(held, train, plan, prompts.template("foxes"))
     tables, _ = UnaryView(tuned, prompting).ask(range(8))
     logits = {(q["document"], q["first"]): q["logits"] for q in tables["questions"]}
     odds = np.array([[np.subtract(*logits[i, label]) for label in corpus.labels] for i in held.documents["id"]])

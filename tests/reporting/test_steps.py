@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_steps import write
 
+from mlutils import reporting
 from mlutils.readouts import claims, steps
-from mlutils.reporting import spikiness
+from tests.readouts.test_steps import write
 
 NAN = float("nan")
 
@@ -55,7 +55,7 @@ def halves(axis):
 
 
 def test_fig_2_has_last_left_intermediate_right_numbers_under_each_and_few_steps_as_dots(table):
-    semeval, mfrc = spikiness.largest(table).axes
+    semeval, mfrc = reporting.steps.largest(table).axes
     assert semeval.get_title(loc="left") == "SemEval" and mfrc.get_title(loc="left") == "MFRC"
     assert ticks(semeval) == ["r = 1 12 / 12", "r = 2 2 / 0"] and ticks(mfrc) == ["r = 1 12 / 0", "r = 2 0 / 0"]
     (last, going) = sorted(halves(semeval))
@@ -70,7 +70,7 @@ def test_fig_2_has_last_left_intermediate_right_numbers_under_each_and_few_steps
 def test_fig_3_adds_what_becomes_of_the_second_label(table):
     table.loc[table["next_label"] == "fear", "top1"] = ["fear"] * 3 + ["joy"] * 9  # three say the argmax again
     shares = steps.summarise(table)
-    semeval, mfrc = spikiness.second(table, shares).axes
+    semeval, mfrc = reporting.steps.second(table, shares).axes
     assert ticks(semeval)[:3] == ["second r = 1 12 / 12", "said next 9", "second r + 1 12"]
     assert ticks(semeval)[3:] == ["second r = 2 2 / 0", "said next 0", "second r + 1 0"]
     (found,) = [text for text in texts(semeval) if "said next" in text]
@@ -80,7 +80,7 @@ def test_fig_3_adds_what_becomes_of_the_second_label(table):
 
 
 def test_fig_9_draws_the_quartiles(table):
-    (semeval, _) = spikiness.boxes(table).axes
+    (semeval, _) = reporting.steps.boxes(table).axes
     assert ticks(semeval)[0] == "largest r = 1 12 / 12"
     heights = [patch.get_path().get_extents() for patch in semeval.patches if patch.get_path().get_extents().height > 0]
     quartiles = np.quantile(np.linspace(0.4, 0.9, 12), [0.25, 0.75])
@@ -88,7 +88,7 @@ def test_fig_9_draws_the_quartiles(table):
 
 
 def test_fig_10_has_the_entropy_of_knowing_nothing(table):
-    semeval, mfrc = spikiness.entropies(table, {"semeval": 11, "mfrc": 7}).axes
+    semeval, mfrc = reporting.steps.entropies(table, {"semeval": 11, "mfrc": 7}).axes
     assert [line.get_ydata()[0] for line in mfrc.lines if line.get_linestyle() == "--"][-1] == 3
     assert semeval.get_ylim()[1] > np.log2(12) and len(semeval.figure.legends) == 1
 
@@ -103,10 +103,10 @@ def test_fig_5_names_what_it_drops():
         ["m", "mfrc", "two or more", "second", 1.0, NAN, NAN, 3, False],
     ]
     frame = pd.DataFrame(points, columns=columns)
-    (axis,) = spikiness.accuracies(frame).axes
+    (axis,) = reporting.steps.accuracies(frame).axes
     (line,) = [container[0] for container in axis.containers]
     assert line.get_ydata() == pytest.approx([0.6, 0.4]) and "MFRC (3)" in axis.get_xlabel()
-    (axis,) = spikiness.accuracies(frame[frame["corpus"] == "mfrc"]).axes
+    (axis,) = reporting.steps.accuracies(frame[frame["corpus"] == "mfrc"]).axes
     assert not axis.containers and texts(axis) == ["no model has enough answers with two or more labels"]
 
 
@@ -123,7 +123,7 @@ def test_fig_11_has_bars_at_ranks_published_marks_and_words():
         ["m", "goemotions", "A", 2, 2, 1.0, 0.8, 1.0, 11],
         ["m", "goemotions", "A", 3, 3, 1.0, 0.7, 1.0, 10],
     ]
-    semeval, mfrc, boxes, few = spikiness.second_ranks(pd.DataFrame(places, columns=columns)).axes
+    semeval, mfrc, boxes, few = reporting.steps.second_ranks(pd.DataFrame(places, columns=columns)).axes
 
     def bars(axis):
         return {(round(bar.get_x() + bar.get_width() / 2, 1), round(bar.get_height(), 2)) for bar in axis.patches}
@@ -139,7 +139,7 @@ def test_fig_11_has_bars_at_ranks_published_marks_and_words():
 def test_ten_steps_are_dots_and_eleven_a_shape():
     values = np.linspace(0.4, 0.9, 11)
     table = pd.concat([rows("mfrc", "m", 1, True, values), rows("mfrc", "m", 1, False, values[:10])])
-    for draw in (spikiness.largest, spikiness.boxes):
+    for draw in (reporting.steps.largest, reporting.steps.boxes):
         (axis,) = draw(table).axes
         dots = [line for line in axis.lines if line.get_marker() == "^"]
         assert [line.get_ydata().tolist() for line in dots][0] == values[:10].tolist()
@@ -158,7 +158,7 @@ def test_table_4_tells_what_says_too_little():
         ],
         columns=columns,
     ).assign(source="ours", model="m", corpus="c", published_not_next=["22.2 to 49.8", None, None, None])
-    told = spikiness.write_never_said(table)
+    told = reporting.steps.write_never_said(table)
     assert told["never said later, %"].tolist() == [
         "90.0 [80.0, 95.1]", "too few (n = 10)", "too few (n = 0)", "88.1",
     ]  # fmt: skip
@@ -170,14 +170,14 @@ def test_fig_16_has_a_column_a_head_and_says_what_a_head_cannot_read():
     values = np.linspace(0.4, 0.9, 12)
     heads = [rows("semeval", "m", step, last, values).assign(head=0) for step in (1, 2) for last in (True, False)]
     heads += [rows("semeval", "m", 2, last, values / 2).assign(head=1) for last in (True, False)]
-    fig = spikiness.by_head(pd.concat(heads))
+    fig = reporting.steps.by_head(pd.concat(heads))
     zero, one = fig.axes
     assert [axis.get_title(loc="left") for axis in fig.axes] == ["head 0\nSemEval", "head 1\nSemEval"]
     assert ticks(one) == ["r = 1 0 / 0", "r = 2 12 / 12"] and texts(one) == ["no step 1 that this head reads"]
     assert [half[2:] for half in halves(one)] == [pytest.approx((0.2, 0.45))] * 2
     assert len(halves(zero)) == 4 and texts(zero) == []
     two = pd.concat([*heads, *(each.assign(model="n") for each in heads)])
-    assert [axis.get_title(loc="left") for axis in spikiness.by_head(two).axes[::2]] == [
+    assert [axis.get_title(loc="left") for axis in reporting.steps.by_head(two).axes[::2]] == [
         "head 0\nSemEval, m",
         "SemEval, n",
     ]
@@ -185,17 +185,17 @@ def test_fig_16_has_a_column_a_head_and_says_what_a_head_cannot_read():
 
 def test_many_models_stand_in_lines_with_one_label_below(table):
     both = pd.concat([table.assign(model=name) for name in ("a", "b", "c")])
-    fig = spikiness.second(both, steps.summarise(both))  # six places a panel: two panels side by side
+    fig = reporting.steps.second(both, steps.summarise(both))  # six places a panel: two panels side by side
     titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles == [f"{m}\n{c}" for c in ("SemEval", "MFRC") for m in "abc"]
     assert [axis.get_xlabel() for axis in fig.axes] == [""] * 5 + ["number of steps: last / intermediate"]
-    wide = spikiness.largest(both).axes
+    wide = reporting.steps.largest(both).axes
     assert [axis.get_xlabel() != "" for axis in wide] == [False] * 4 + [True, False]
 
 
 def test_models_are_columns_and_a_missing_trace_is_said(table):
     both = pd.concat([table, rows("mfrc", "other", 1, True, np.linspace(0.1, 0.9, 8))])
-    fig = spikiness.largest(both)
+    fig = reporting.steps.largest(both)
     titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles == ["m\nSemEval", "other\nSemEval", "MFRC", "MFRC"]
     assert texts(fig.axes[1]) == ["no label step"] and fig.get_size_inches()[0] == pytest.approx(6.30)
@@ -203,9 +203,9 @@ def test_models_are_columns_and_a_missing_trace_is_said(table):
 
 def test_nothing_to_draw_and_missing_columns_are_errors(table):
     with pytest.raises(ValueError, match="no rows"):
-        spikiness.largest(table.iloc[:0])
+        reporting.steps.largest(table.iloc[:0])
     with pytest.raises(ValueError, match="lacks the columns .*entropy"):
-        spikiness.entropies(table.drop(columns="entropy"), {})
+        reporting.steps.entropies(table.drop(columns="entropy"), {})
 
 
 def test_a_model_that_never_says_two_labels_is_said_so_in_every_figure(tmp_path):
@@ -214,13 +214,13 @@ def test_a_model_that_never_says_two_labels_is_said_so_in_every_figure(tmp_path)
     trace = write(tmp_path, [["joy"]] * 30, logits, gold=[[True, True, False]] * 30)
     table = steps.gather([trace])
     figures = {
-        "fig2": spikiness.largest(table),
-        "fig3": spikiness.second(table, steps.summarise(table)),
-        "fig9": spikiness.boxes(table),
-        "fig10": spikiness.entropies(table, {"foxes": 3}),
-        "fig5": spikiness.accuracies(steps.accuracy(table)),
-        "fig11": spikiness.second_ranks(steps.ranks(table)),
-        "fig16": spikiness.by_head(table.assign(head=0)),
+        "fig2": reporting.steps.largest(table),
+        "fig3": reporting.steps.second(table, steps.summarise(table)),
+        "fig9": reporting.steps.boxes(table),
+        "fig10": reporting.steps.entropies(table, {"foxes": 3}),
+        "fig5": reporting.steps.accuracies(steps.accuracy(table)),
+        "fig11": reporting.steps.second_ranks(steps.ranks(table)),
+        "fig16": reporting.steps.by_head(table.assign(head=0)),
     }
     told = {name: texts(axis) for name, fig in figures.items() for axis in fig.axes}
     assert told["fig2"] == told["fig10"] == ["no intermediate step", "no answer has a step 2"]
@@ -231,6 +231,6 @@ def test_a_model_that_never_says_two_labels_is_said_so_in_every_figure(tmp_path)
     assert told["fig11"] == ["no answer with two or more labels"]
     assert told["fig16"] == ["no intermediate step", "no step 2 that this head reads"]
     table4 = steps.never_said(table).assign(source="ours", published_not_next=None)
-    assert spikiness.write_never_said(table4)["never said later, %"].tolist() == ["too few (n = 0)"]
+    assert reporting.steps.write_never_said(table4)["never said later, %"].tolist() == ["too few (n = 0)"]
     unsure = {row["verdict"] for row in steps.judge(table) if row["claim"] != "C1"}
     assert unsure == {claims.VERDICTS[2]}

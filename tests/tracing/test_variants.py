@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_engine import naive_answer
-from test_views import prompting
 
 from mlutils.readouts import variants as readouts
 from mlutils.traces import Trace
@@ -13,6 +11,8 @@ from mlutils.tracing import variants, views, vocabulary
 from mlutils.tracing.answers import format_answer
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import shared_beginning
+from tests.tracing.test_engine import naive_answer
+from tests.tracing.test_views import prompting
 
 
 def asked(corpus, **options):

@@ -15,13 +15,14 @@ from mlutils.traces import Trace, TraceError
 from mlutils.tracing import models, prompts, questions, views, vocabulary
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import BadLogits
+from mlutils.tracing.prompting import Prompting, pair_up
 
 SMOLLM2 = paths.cache() / "models" / models.DEFAULT
 GOEMOTIONS = ["admiration", "anger", "fear", "joy", "optimism", "sadness", "surprise", "none"]
 
 
 def prompting(corpus, **options):
-    return views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes"), **options)
+    return Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes"), **options)
 
 
 def write(folder, llama, corpus, **options):
@@ -50,24 +51,24 @@ def trace(llama, small, tmp_path_factory):
 def test_every_pair_is_asked_once_and_each_label_half_of_the_time_at_a(size):
     names = GOEMOTIONS[-size:]
     for seed in range(5):
-        pairs = questions.pair_up(names, "plan", seed)
+        pairs = pair_up(names, "plan", seed)
         assert sorted(map(sorted, pairs)) == sorted(map(sorted, combinations(names, 2)))
         at_a = [sum(a == name for a, _ in pairs) for name in names]
         assert max(at_a) - min(at_a) == (size + 1) % 2
-    assert questions.pair_up(names, "plan", 1) == questions.pair_up(names, "plan", 1)
-    assert questions.pair_up(names, "released", 1) == list(combinations(names, 2))
-    both = questions.pair_up(names, "both", 1)
+    assert pair_up(names, "plan", 1) == pair_up(names, "plan", 1)
+    assert pair_up(names, "released", 1) == list(combinations(names, 2))
+    both = pair_up(names, "both", 1)
     assert len(set(both)) == len(both) == size * (size - 1) and {(b, a) for a, b in both} == set(both)
 
 
 def test_the_seed_draws_the_order():
-    assert len({tuple(questions.pair_up(GOEMOTIONS, "plan", seed)) for seed in range(20)}) > 15
+    assert len({tuple(pair_up(GOEMOTIONS, "plan", seed)) for seed in range(20)}) > 15
 
 
 def test_a_model_that_only_prefers_a_favours_no_label():
     names = GOEMOTIONS[-5:]
     wins = np.full((1, 5, 5), np.nan)
-    for a, b in questions.pair_up(names, "plan", 0):
+    for a, b in pair_up(names, "plan", 0):
         wins[0, names.index(a), names.index(b)] = 0.9
     assert readouts.bradley_terry.find_constant(wins).all()
     assert readouts.pairwise(np.where(np.isnan(wins), 1 - wins.transpose(0, 2, 1), wins)) == pytest.approx(0.5)
@@ -120,7 +121,7 @@ def test_answers_are_the_tokens_that_the_demonstrations_hold(llama, small, view)
 
 
 def test_released_conventions_have_the_earlier_label_at_a(llama, small, tmp_path):
-    asked = views.Prompting(small.take([0]), small, draw(small, 4), prompts.template("x"), 40, "released", "both")
+    asked = Prompting(small.take([0]), small, draw(small, 4), prompts.template("x"), 40, "released", "both")
     trace = views.write_trace(tmp_path, llama, asked, views=["pairwise"])
     pairs = list(combinations([*small.labels, "none"], 2))
     assert list(zip(trace.questions["first"], trace.questions["second"], strict=True)) == pairs
@@ -154,7 +155,7 @@ def test_pairs_add_at_most_180_tokens_to_a_document_of_goemotions():
     text = "I had no idea that they were coming, but what a lovely surprise it was to see all of them!"
     assert len(vocabulary.encode(tokenizer, f"Question: {text}")) in (24, 25)
     for order, seed in [("released", 0), *(("plan", seed) for seed in range(10))]:
-        pairs = questions.pair_up(GOEMOTIONS, order, seed)
+        pairs = pair_up(GOEMOTIONS, order, seed)
         asked = [prompts.pairwise_prompt([("So glad", "joy", "fear", "a")], text, a, b) for a, b in pairs]
         sequences = [vocabulary.encode(tokenizer, prompt) for prompt in asked]
         document = vocabulary.encode(tokenizer, asked[0].rpartition("\na. ")[0])
@@ -176,7 +177,7 @@ def test_documents_that_are_too_long_or_without_numbers_are_recorded(llama, corp
 
     monkeypatch.setattr("mlutils.tracing.engine.PackedEngine.read", broken)
     long = replace(corpus, documents=texts)
-    asked = views.Prompting(long, corpus, draw(corpus, 4, exclude=["d3"]), prompts.template("x"))
+    asked = Prompting(long, corpus, draw(corpus, 4, exclude=["d3"]), prompts.template("x"))
     trace = views.write_trace(tmp_path, llama, asked, views=["pairwise"])
     assert list(trace.failures["document"]) == ["d3", "d11"]  # the eleventh of those that fit
     assert "too long" in trace.failures["error"][0] and set(trace.failures["view"]) == {"pairwise"}
@@ -189,7 +190,7 @@ def test_none_takes_no_part_in_single_label_sets(llama, small, tmp_path):
     gold = np.eye(3, dtype=bool)[np.arange(8) % 3]
     single = replace(small, gold=gold, single_label=True)
     plan = draw(single, shots=3)
-    asked = views.Prompting(single, single, plan, prompts.template("hatexplain"))
+    asked = Prompting(single, single, plan, prompts.template("hatexplain"))
     trace = views.write_trace(tmp_path, llama, asked, views=["pairwise"])
     assert len(trace.questions) == 8 * 3 and "none" not in set(trace.questions[["first", "second"]].to_numpy().ravel())
     wins = trace.pairwise_wins()
@@ -228,7 +229,7 @@ def test_what_cannot_be_asked_is_refused(llama, small, monkeypatch):
 
 def test_each_document_may_have_demonstrations_of_its_own(corpus, small):
     plan = draw(corpus, shots=4, shared=False, queries=8, exclude=small.documents["id"])
-    asked = views.Prompting(small, corpus, plan, prompts.template("foxes"))
+    asked = Prompting(small, corpus, plan, prompts.template("foxes"))
     heads = {asked.pairwise_prompts(row)[0].rpartition("Question: ")[0] for row in range(8)}
     assert len(heads) == 8
     texts = dict(zip(corpus.documents["id"], corpus.documents["text"], strict=True))

@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
-from test_steps import calls
 
-from mlutils import metrics
+from mlutils import metrics, reporting
 from mlutils.readouts import claims
-from mlutils.reporting import probing as drawn
 from mlutils.reporting.pictures import save
 from mlutils.traces import Trace, Writer
-from mlutils.training import probing
-from mlutils.training.probing import Sample, count, draw_auc, draw_f1, gather, name_pairs, pair_up, summarise
+from mlutils.training import hidden
+from mlutils.training.hidden import Sample, count, draw_auc, draw_f1, gather, name_pairs, pair_up, summarise
+from tests.readouts.test_steps import calls
 
 LABELS = ["anger", "fear", "joy"]
 
@@ -29,7 +28,7 @@ def one_strength():
     """Tries one strength of regularisation: choosing among four takes twenty times as long, and test_probes.py does."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("probe", "fit_logistic"):
-            patch.setattr(probing, name, partial(getattr(probing, name), strengths=(10.0,)))
+            patch.setattr(hidden, name, partial(getattr(hidden, name), strengths=(10.0,)))
         yield
 
 
@@ -47,7 +46,7 @@ def test_micro_f1_is_that_of_scikit_learn_on_each_resample(documents, labels, se
     rng = np.random.default_rng(seed)
     predicted, truth = rng.random((2, documents, labels)) < 0.4
     draws = draw_f1(count(predicted, truth), resamples=5, seed=seed)
-    weights = np.concatenate(list(probing._weights(documents, 5, seed)))
+    weights = np.concatenate(list(hidden._weights(documents, 5, seed)))
     assert (weights.sum(axis=1) == documents).all() and len(draws) == 6
     for value, weight in zip(draws, weights.astype(int), strict=True):
         rows = np.repeat(np.arange(documents), weight)
@@ -64,7 +63,7 @@ def test_auc_is_that_of_scikit_learn_on_each_resample(documents, values, seed):
     rng = np.random.default_rng(seed)
     scores, truth = rng.integers(0, values, documents) / 7, rng.random(documents) < 0.4
     draws = draw_auc(scores, truth, resamples=5, seed=seed)
-    for value, weight in zip(draws, np.concatenate(list(probing._weights(documents, 5, seed))), strict=True):
+    for value, weight in zip(draws, np.concatenate(list(hidden._weights(documents, 5, seed))), strict=True):
         if len(set(truth[weight > 0])) == 2:
             assert value == pytest.approx(roc_auc_score(truth, scores, sample_weight=weight))
         else:
@@ -123,7 +122,7 @@ def values(table, name="measure"):
 
 def test_probes_find_the_first_label_and_not_the_later_one():
     tested, aside = sample(200, 0), sample(300, 1)
-    table = probing.tabulate_sets(tested, aside, controls=1)
+    table = hidden.tabulate_sets(tested, aside, controls=1)
     found = values(table)
     assert found["gold"] > 0.95 and found["perf"] == draw_f1(count(tested.said, tested.gold))[0]
     assert found["gold"] > found["pred"] > found["pred_2plus"]
@@ -131,21 +130,21 @@ def test_probes_find_the_first_label_and_not_the_later_one():
     assert rows.loc["pred_minus_2plus", "low"] > 0 and rows.loc["selectivity_pred_minus_2plus", "low"] > 0
     assert rows.loc["selectivity_pred_2plus", "low"] < 0.1
     assert rows.loc["pred_2plus", "to_find"] == (tested.said.sum(1) >= 2).sum() < rows.loc["pred", "to_find"] == 200
-    knows = values(probing.tabulate_sets(sample(200, 0, later=1), sample(300, 1, later=1), controls=1))
+    knows = values(hidden.tabulate_sets(sample(200, 0, later=1), sample(300, 1, later=1), controls=1))
     assert knows["pred_2plus"] > 0.95  # where the state does hold the later label, the probe finds it
 
 
 def test_each_layer_has_its_own_probe():
-    table = probing.tabulate_sets(sample(200, 0), sample(300, 1), layers=[0, 1], controls=1)
+    table = hidden.tabulate_sets(sample(200, 0), sample(300, 1), layers=[0, 1], controls=1)
     gold = table[table["measure"] == "gold"].set_index("layer")["value"]
     assert gold[0] < 0.7 and gold[1] > 0.95
 
 
 def test_differences_are_paired():
     tested, aside = sample(60, 0), sample(100, 1)
-    counts, _ = probing.probe_sets(tested, aside, controls=1)
+    counts, _ = hidden.probe_sets(tested, aside, controls=1)
     draws = draw_f1(counts["pred"]) - draw_f1(counts["pred_2plus"])
-    row = probing.tabulate_sets(tested, aside, controls=1).set_index("measure").loc["pred_minus_2plus"]
+    row = hidden.tabulate_sets(tested, aside, controls=1).set_index("measure").loc["pred_minus_2plus"]
     assert row[["value", "low", "high"]].tolist() == pytest.approx(summarise(draws))
 
 
@@ -156,8 +155,8 @@ def test_the_first_label_is_taken_out_of_truth_and_prediction(monkeypatch):
     tested = Sample(np.ones((3, 1, 2)), gold, said, first, np.zeros((3, 4)), False)
     predicted = np.array([[0.9, 0.9, 0.9], [0, 0, 0.9], [0.9, 0, 0]])
     for name in ("probe", "fit_logistic"):
-        monkeypatch.setattr(probing, name, lambda *given, **named: (predicted, np.zeros(3, bool)))
-    counts, _ = probing.probe_sets(tested, tested, controls=1)
+        monkeypatch.setattr(hidden, name, lambda *given, **named: (predicted, np.zeros(3, bool)))
+    counts, _ = hidden.probe_sets(tested, tested, controls=1)
     assert counts["pred"].tolist() == [[2, 3, 2], [1, 1, 1], [0, 1, 0]]
     # An empty answer takes nothing out: what is predicted there still counts against the probe.
     assert counts["pred_2plus"].tolist() == [[1, 2, 1], [0, 0, 0], [0, 1, 0]]
@@ -167,21 +166,21 @@ def test_lists_that_are_always_the_same_are_told_from_their_first_label():
     tested, aside = sample(100, 0), sample(200, 1)
     for each in (tested, aside):
         each.said[:, 2] = each.first[:, 0]  # anger is followed by joy, fear by nothing
-    table = probing.tabulate_sets(tested, aside, controls=1).set_index("measure")
+    table = hidden.tabulate_sets(tested, aside, controls=1).set_index("measure")
     assert table.loc["first_label_2plus", "value"] == 1 and table.loc["pred_2plus", "value"] > 0.95
     row = table.loc["pred_2plus_minus_first_label"]
     assert row["value"] == pytest.approx(table.loc["pred_2plus", "value"] - 1) and row["high"] <= 0
-    assert probing.tabulate_following(tested, aside).set_index("source").loc["first_label", "value"] == 1
+    assert hidden.tabulate_following(tested, aside).set_index("source").loc["first_label", "value"] == 1
 
 
 def test_constant_labels_are_skipped_and_counted():
     tested, aside = sample(100, 0), sample(200, 1)
     aside.said[:, 2] = True  # said of all documents set aside, of half of the tested ones
-    counts, skips = probing.probe_sets(tested, aside, controls=1)
+    counts, skips = hidden.probe_sets(tested, aside, controls=1)
     assert skips["pred"].tolist() == [False, False, True] and skips["gold"].tolist() == [False, False, True]
     assert counts["pred"][:, 2].sum() == tested.said[:, :2].sum()
     assert (counts["perf"] == count(tested.said, tested.gold)).all()  # saying what gold never holds is a mistake
-    table = probing.tabulate_sets(tested, aside, controls=1).set_index("measure")
+    table = hidden.tabulate_sets(tested, aside, controls=1).set_index("measure")
     for measure, wanted in (("pred", [2, 1]), ("first_label_2plus", [2, 1]), ("gold", [2, 1]), ("perf", [3, 0])):
         assert table.loc[measure, ["labels", "skipped"]].tolist() == wanted
 
@@ -190,23 +189,23 @@ def test_one_answer_for_all_documents_has_no_probe():
     tested, aside = sample(50, 0), sample(60, 1)
     for each in (tested, aside):
         each.said[:] = each.first[:] = [False, False, True]
-    table = probing.tabulate_sets(tested, aside, controls=1).set_index("measure")
+    table = hidden.tabulate_sets(tested, aside, controls=1).set_index("measure")
     assert table.loc[["pred", "pred_2plus", "selectivity_pred", "pred_minus_2plus"], "value"].isna().all()
     assert table.loc["pred", "labels"] == 0 and not np.isnan(table.loc["gold", "value"])
 
 
 def test_single_labels_take_the_most_probable_and_have_no_second():
-    table = probing.tabulate_sets(sample(100, 0, single=True), sample(200, 1, single=True), controls=1)
+    table = hidden.tabulate_sets(sample(100, 0, single=True), sample(200, 1, single=True), controls=1)
     assert not table["measure"].str.contains("2plus").any()
     assert values(table)["pred"] > 0.95 and values(table)["control_pred"] < 0.75
 
 
 # -- another label follows -----------------------------------------------------------------------------------------
 def test_following_is_found_in_states_that_hold_it_only():
-    knows = probing.tabulate_following(sample(200, 0, later=1), sample(300, 1, later=1)).set_index("source")
+    knows = hidden.tabulate_following(sample(200, 0, later=1), sample(300, 1, later=1)).set_index("source")
     assert knows.loc["state", "low"] > 0.95 and knows.loc["state_minus_first_label", "low"] > 0.3
     assert knows.loc["distribution", "value"] == 0.5  # the same of all documents: all ties
-    blind = probing.tabulate_following(sample(200, 0), sample(300, 1)).set_index("source")
+    blind = hidden.tabulate_following(sample(200, 0), sample(300, 1)).set_index("source")
     assert 0.35 < blind.loc["state", "value"] < 0.65
     truth = sample(200, 0).said[:, 2]
     assert blind.loc["state", ["n", "follow"]].tolist() == [200, truth.sum()]
@@ -216,24 +215,24 @@ def test_following_is_found_in_states_that_hold_it_only():
 def test_following_is_asked_where_a_label_was_said():
     tested, aside = sample(100, 0, later=1), sample(200, 1, later=1)
     tested.said[:10], tested.first[:10] = False, False
-    scores, truth = probing.probe_following(tested, aside)
+    scores, truth = hidden.probe_following(tested, aside)
     assert len(truth) == 90 and {len(each) for each in scores.values()} == {90}
 
 
 def test_following_has_no_score_where_all_go_one_way():
     tested, aside = sample(50, 0), sample(60, 1)
     aside.said[:] = aside.first
-    table = probing.tabulate_following(tested, aside)
-    assert table["value"].isna().all() and set(table["source"]) == {*probing.SOURCES, "state_minus_first_label"}
+    table = hidden.tabulate_following(tested, aside)
+    assert table["value"].isna().all() and set(table["source"]) == {*hidden.SOURCES, "state_minus_first_label"}
 
 
 def test_43000_documents_take_bounded_memory_and_no_loop_over_them(monkeypatch):
     """With 24 dimensions and fewer resamples: memory grows with the dimensions of a layer, and not with resamples."""
     for name in ("draw_f1", "draw_auc"):
-        monkeypatch.setattr(probing, name, partial(getattr(probing, name), resamples=100))
+        monkeypatch.setattr(hidden, name, partial(getattr(hidden, name), resamples=100))
 
     def read(tested, aside):
-        return probing.tabulate_sets(tested, aside, controls=1), probing.tabulate_following(tested, aside)
+        return hidden.tabulate_sets(tested, aside, controls=1), hidden.tabulate_following(tested, aside)
 
     small, large = ((sample(documents, 0), sample(430, 1)) for documents in (430, 43_000))
     read(*small)
@@ -315,7 +314,7 @@ def test_of_two_pairs_the_one_with_all_layers_is_taken(tmp_path):
     for order in ([*plain, *layered], [*layered, *plain]):
         ((tested, aside),), alone = pair_up(order)
         assert (tested.folder, aside.folder) == (layered[0].folder, layered[1].folder) and alone.empty
-    assert probing.has_layers(layered) and not probing.has_layers([plain[0], layered[1]])
+    assert hidden.has_layers(layered) and not hidden.has_layers([plain[0], layered[1]])
 
 
 def test_documents_that_are_all_in_another_pair_are_probed_once(tmp_path):
@@ -342,9 +341,9 @@ def test_pairs_that_asked_in_other_ways_are_kept_apart_by_name(tmp_path):
 def tables(one_strength):
     tested, aside = sample(80, 0, later=0.5), sample(120, 1, later=0.5)
     name = {"model": "tiny $5 model", "corpus": "mfrc"}
-    sets = probing.tabulate_sets(tested, aside, [0, 1], controls=1).assign(**name)
+    sets = hidden.tabulate_sets(tested, aside, [0, 1], controls=1).assign(**name)
     return SimpleNamespace(
-        sets=sets, last=sets[sets["layer"] == 1], following=probing.tabulate_following(tested, aside).assign(**name)
+        sets=sets, last=sets[sets["layer"] == 1], following=hidden.tabulate_following(tested, aside).assign(**name)
     )
 
 
@@ -354,12 +353,12 @@ def words(fig):
 
 def test_figures_show_each_corpus_and_how_many_documents(tables, tmp_path):
     both = pd.concat([tables.last, tables.last.assign(corpus="semeval")])
-    fig = drawn.probe_dots(both)
+    fig = reporting.hidden.probe_dots(both)
     assert len(fig.axes) == 2 and "MFRC\nn = 80, trained on 120" in words(fig) and "SemEval" in words(fig)
     for each, name in (
         (fig, "probes"),
-        (drawn.layer_lines(tables.sets), "layers"),
-        (drawn.following_dots(tables.following), "following"),
+        (reporting.hidden.layer_lines(tables.sets), "layers"),
+        (reporting.hidden.following_dots(tables.following), "following"),
     ):
         save(each, name, alt="a test", folder=tmp_path)
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
@@ -367,41 +366,45 @@ def test_figures_show_each_corpus_and_how_many_documents(tables, tmp_path):
 
 
 def test_figures_name_the_models(tables):
-    fig = drawn.probe_dots(pd.concat([tables.last, tables.last.assign(model="meta/large")]))
+    fig = reporting.hidden.probe_dots(pd.concat([tables.last, tables.last.assign(model="meta/large")]))
     twice = pd.concat([tables.last.assign(documents=each) for each in ("paper", "dev, all")])
-    assert "MFRC (paper)" in words(drawn.probe_dots(twice)) and "MFRC (dev, all)" in words(drawn.probe_dots(twice))
+    assert "MFRC (paper)" in words(reporting.hidden.probe_dots(twice)) and "MFRC (dev, all)" in words(
+        reporting.hidden.probe_dots(twice)
+    )
     assert r"tiny \$5 model" in words(fig) and "| large\nMFRC" in words(fig) and len(fig.axes) == 2
 
 
 def test_a_measure_that_is_not_there_says_so(tables):
     holes = tables.last.copy()
     holes.loc[holes["measure"].str.contains("2plus"), ["value", "low", "high"]] = np.nan
-    assert "no second label to find" in words(drawn.probe_dots(holes))
-    told = words(drawn.layer_lines(holes)).split(" | ")
+    assert "no second label to find" in words(reporting.hidden.probe_dots(holes))
+    told = words(reporting.hidden.layer_lines(holes)).split(" | ")
     assert "Pred 2+: nothing to find" in told, told
-    assert "nothing to find" not in words(drawn.layer_lines(tables.sets))
+    assert "nothing to find" not in words(reporting.hidden.layer_lines(tables.sets))
     whole = tables.last.assign(corpus="semeval")
-    assert "not defined" in words(drawn.probe_dots(pd.concat([whole, holes[~holes["measure"].str.contains("2plus")]])))
+    assert "not defined" in words(
+        reporting.hidden.probe_dots(pd.concat([whole, holes[~holes["measure"].str.contains("2plus")]]))
+    )
 
 
 def test_dots_stand_at_the_values(tables):
-    axis = drawn.probe_dots(tables.last).axes[0]
+    axis = reporting.hidden.probe_dots(tables.last).axes[0]
     at = sorted(float(line.get_xdata()[0]) for line in axis.lines if len(line.get_xdata()) == 1)
     beside = ["control_gold", "control_pred", "control_pred_2plus", "first_label_2plus"]
-    shown = values(tables.last)[[*drawn.MEASURES, *beside]]
+    shown = values(tables.last)[[*reporting.hidden.MEASURES, *beside]]
     assert at == pytest.approx(sorted(shown))
 
 
 def test_too_little_to_draw_is_said_or_refused(tables):
-    for draw, table in ((drawn.probe_dots, tables.last), (drawn.layer_lines, tables.sets)):
+    for draw, table in ((reporting.hidden.probe_dots, tables.last), (reporting.hidden.layer_lines, tables.sets)):
         with pytest.raises(ValueError, match="no rows"):
             draw(table[:0])
         with pytest.raises(ValueError, match="lacks the columns .'value'."):
             draw(table.drop(columns="value"))
-    assert "too few to tell" in words(drawn.following_dots(tables.following.assign(follow=3)))
-    assert "too few to tell" not in words(drawn.following_dots(tables.following))
+    assert "too few to tell" in words(reporting.hidden.following_dots(tables.following.assign(follow=3)))
+    assert "too few to tell" not in words(reporting.hidden.following_dots(tables.following))
     with pytest.raises(ValueError, match="nothing to draw"):
-        drawn.following_dots(tables.following.assign(value=np.nan))
+        reporting.hidden.following_dots(tables.following.assign(value=np.nan))
 
 
 def test_a_claim_about_few_second_labels_cannot_be_told(tables):

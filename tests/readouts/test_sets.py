@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from mlutils.expansion import Expansion
-from mlutils.readouts import marginals
+from mlutils.readouts import sets
+from mlutils.sets import Expansion
 from mlutils.tracing import prompts, vocabulary
 from mlutils.tracing.answers import format_answer
 from mlutils.tracing.demonstrations import draw
+from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.sets import SetsView
-from mlutils.tracing.views import Prompting
 
 
 def generator(labels, sharpness, stop, seed):
@@ -71,7 +71,7 @@ TABLE = {
 
 def test_a_table_by_hand():
     asked = []
-    found = marginals.expand(asking(TABLE.__getitem__, asked), 2, tolerance=0.001)
+    found = sets.expand(asking(TABLE.__getitem__, asked), 2, tolerance=0.001)
     expected = {frozenset(): 0.1, frozenset({0}): 0.3, frozenset({1}): 0.3, frozenset({0, 1}): 0.3}
     assert found.sets == pytest.approx(expected)
     assert found.low == pytest.approx([0.6, 0.6]) and found.high == pytest.approx([0.6, 0.6])
@@ -80,7 +80,7 @@ def test_a_table_by_hand():
 
 
 def test_after_one_question_labels_said_first_are_certain():
-    found = marginals.expand(asking(TABLE.__getitem__), 2, tolerance=0.01, most=1)
+    found = sets.expand(asking(TABLE.__getitem__), 2, tolerance=0.01, most=1)
     assert found.asked == found.waves == 1
     assert found.low == pytest.approx([0.6, 0.3]) and found.high == pytest.approx([0.9, 0.9])
     assert found.size == pytest.approx((0.9, 1.8))
@@ -92,11 +92,11 @@ def test_repeats_kept_add_nothing_and_excluded_give_their_share_away():
     step = {(): ([0.5, 0.5, 0.0], 0.0)}.get
     after = lambda prefix: step(prefix) or ([0.5, 0.25, 0.25], 0.0)  # noqa: E731
     # Kept: label 0 first, then again and again, until label 1 or none: they are as likely.
-    kept = marginals.expand(asking(after), 2, tolerance=1e-6, most=10_000)
+    kept = sets.expand(asking(after), 2, tolerance=1e-6, most=10_000)
     assert kept.low[1] == pytest.approx(0.5 + 0.5 / 2, abs=1e-6)
-    excluded = marginals.expand(asking(after), 2, tolerance=0, repeats="excluded")
+    excluded = sets.expand(asking(after), 2, tolerance=0, repeats="excluded")
     assert excluded.sets == pytest.approx({frozenset({0, 1}): 1.0})
-    capped = marginals.expand(asking(after), 2, tolerance=0, longest=2)
+    capped = sets.expand(asking(after), 2, tolerance=0, longest=2)
     both, one = 0.5 * 0.25 + 0.5 * 0.5, 0.5 * 0.75
     assert capped.sets == pytest.approx({frozenset({0, 1}): both, frozenset({0}): one, frozenset({1}): 1 - both - one})
 
@@ -108,11 +108,11 @@ def test_bounds_contain_the_enumerated_values(labels, sharpness, stop, seed, tol
     true = enumerate_sets(step, labels)
     exact = per_label(true, labels)
     assert sum(true.values()) == pytest.approx(1)
-    whole = marginals.expand(asking(step), labels, tolerance=0, repeats="excluded")
+    whole = sets.expand(asking(step), labels, tolerance=0, repeats="excluded")
     assert whole.sets == pytest.approx({said: mass for said, mass in true.items() if mass > 0})
     assert sum(whole.sets.values()) == pytest.approx(1) and whole.unresolved == 0
     for most in (1, 3, 1000):
-        found = marginals.expand(asking(step), labels, tolerance, most, repeats="excluded")
+        found = sets.expand(asking(step), labels, tolerance, most, repeats="excluded")
         assert (found.low <= exact + 1e-9).all() and (exact <= found.high + 1e-9).all()
         assert found.size[0] <= exact.sum() + 1e-9 and exact.sum() <= found.size[1] + 1e-9
         assert sum(found.sets.values()) + found.unresolved == pytest.approx(1)
@@ -127,7 +127,7 @@ def test_bounds_contain_the_enumerated_values(labels, sharpness, stop, seed, tol
 @settings(max_examples=12, deadline=None)
 def test_bounds_with_repeats_contain_the_shares_of_samples(labels, sharpness, stop, seed):
     step = generator(labels, sharpness, stop, seed)
-    found = marginals.expand(asking(step), labels, tolerance=0.05, most=200)
+    found = sets.expand(asking(step), labels, tolerance=0.05, most=200)
     rng, counts, n = np.random.default_rng(seed), np.zeros(labels), 400
     for _ in range(n):
         said = ()
@@ -149,7 +149,7 @@ def test_bounds_with_repeats_contain_the_shares_of_samples(labels, sharpness, st
 def test_waves_ask_what_best_first_search_asks(repeats, sharpness):
     step = generator(5, sharpness, 0.5, seed=3)
     asked = []
-    found = marginals.expand(asking(step, asked), 5, tolerance=0.05, most=100_000, repeats=repeats)
+    found = sets.expand(asking(step, asked), 5, tolerance=0.05, most=100_000, repeats=repeats)
     flat = {prefix for wave in asked for prefix in wave}
     assert len(flat) == found.asked and len(asked) == found.waves < found.asked / 2 + 3
     # One by one: the heaviest list first, until all bounds are as close.
@@ -165,7 +165,7 @@ def test_waves_ask_what_best_first_search_asks(repeats, sharpness):
 def test_a_budget_goes_to_the_heaviest_lists():
     step = generator(8, 1.0, 0.4, seed=1)
     asked = []
-    found = marginals.expand(asking(step, asked), 8, tolerance=0.001, most=40)
+    found = sets.expand(asking(step, asked), 8, tolerance=0.001, most=40)
     assert found.asked == 40 and len(asked) <= 7
     assert max(map(len, asked[2:])) <= 20
     for wave in asked:
@@ -174,8 +174,8 @@ def test_a_budget_goes_to_the_heaviest_lists():
 
 def test_lists_without_an_answer_stay_open():
     step = generator(3, 1.0, 0.5, seed=0)
-    found = marginals.expand(lambda wave: [None if 2 in p else step(p) for p in wave], 3, 0, repeats="excluded")
-    whole = marginals.expand(asking(step), 3, 0, repeats="excluded")
+    found = sets.expand(lambda wave: [None if 2 in p else step(p) for p in wave], 3, 0, repeats="excluded")
+    whole = sets.expand(asking(step), 3, 0, repeats="excluded")
     assert set(map(len, found.open)) <= {1, 2, 3} and all(2 in prefix for prefix in found.open)
     assert (found.low <= whole.low + 1e-12).all() and (whole.high <= found.high + 1e-12).all()
 
@@ -186,21 +186,21 @@ def test_lists_without_an_answer_stay_open():
 ])  # fmt: skip
 def test_what_is_no_distribution_is_refused(answer, message):
     with pytest.raises(ValueError, match=message):
-        marginals.expand(lambda wave: [answer for _ in wave], 2)
+        sets.expand(lambda wave: [answer for _ in wave], 2)
 
 
 def test_bad_settings_and_answers_are_refused():
     uniform = ([1 / 3, 1 / 3, 1 / 3], np.nan)
     with pytest.raises(ValueError, match=r"p_stop after \(\d,\) must be in"):
-        marginals.expand(lambda wave: [uniform for _ in wave], 2)
+        sets.expand(lambda wave: [uniform for _ in wave], 2)
     with pytest.raises(ValueError, match="give one a list"):
-        marginals.expand(lambda wave: [], 2)
+        sets.expand(lambda wave: [], 2)
     with pytest.raises(ValueError, match="kept, excluded"):
-        marginals.expand(lambda wave: [], 2, repeats="merged")
+        sets.expand(lambda wave: [], 2, repeats="merged")
     with pytest.raises(ValueError, match="tolerance -1"):
-        marginals.expand(lambda wave: [], 2, tolerance=-1)
+        sets.expand(lambda wave: [], 2, tolerance=-1)
     with pytest.raises(ValueError, match="never end"):
-        marginals.expand(lambda wave: [], 2, tolerance=0, most=np.inf)
+        sets.expand(lambda wave: [], 2, tolerance=0, most=np.inf)
 
 
 # -- the view ----------------------------------------------------------------------------------------------------------
@@ -220,27 +220,27 @@ def told(nodes, document):
     ("json", "ours"), ("json", "released"), ("comma", "ours"), ("the", "ours"), ("comma", "released"),
 ])  # fmt: skip
 def test_nodes_are_what_plain_prompts_give(llama, corpus, form, conventions):
-    sets = view(llama, corpus, form, conventions, most=12)
-    tables, _ = sets.ask([3, 17])
+    asked = view(llama, corpus, form, conventions, most=12)
+    tables, _ = asked.ask([3, 17])
     assert not tables["failures"]
     tokenizer = llama.tokenizer
     strings = [tokenizer.decode([i]) for i in range(len(tokenizer))]
     for row in (3, 17):
         nodes = told(tables["nodes"], f"d{row}")
         assert 8 < len(nodes) <= 12 and nodes["prefix"].iloc[0] == []
-        prompt = sets.prompting.list_prompt(row)
+        prompt = asked.prompting.list_prompt(row)
         for node in list(nodes.itertuples())[:6]:
             said = list(node.prefix)
             written = format_answer([*said, "joy"], form)
-            head = prompt + sets.gap + written[: written.rindex("joy")].rstrip(" ")  # a space belongs to the label
+            head = prompt + asked.gap + written[: written.rindex("joy")].rstrip(" ")  # a space belongs to the label
             share = plain(llama, head)
-            for logit, tokens in zip(node.logits, sets.forms, strict=True):
+            for logit, tokens in zip(node.logits, asked.forms, strict=True):
                 assert logit == pytest.approx(share[tokens].max(), abs=2e-4)
             if not said:
                 assert np.isnan(node.goes_on)
                 continue
             end = written[: written.rindex("joy")].rindex(said[-1]) + len(said[-1])
-            after = softmax(plain(llama, prompt + sets.gap + written[:end]))
+            after = softmax(plain(llama, prompt + asked.gap + written[:end]))
             going, stopping = {"json": ('",', '"]'), "comma": (",", "\n"), "the": (" and", ".")}[form]
 
             def begins(text, whole, common):
@@ -251,7 +251,7 @@ def test_nodes_are_what_plain_prompts_give(llama, corpus, form, conventions):
             stop = sum(p for p, s in zip(after, strings, strict=True) if begins(s, stopping, common))
             if form == "json":
                 quotes = [i for i, s in enumerate(strings) if s == '"']
-                second = softmax(plain(llama, prompt + sets.gap + written[:end] + '"'))
+                second = softmax(plain(llama, prompt + asked.gap + written[:end] + '"'))
                 weight = after[quotes].sum()
                 go += weight * sum(p for p, s in zip(second, strings, strict=True) if begins(s, ",", 0))
                 stop += weight * sum(p for p, s in zip(second, strings, strict=True) if begins(s, "]", 0))
@@ -272,13 +272,13 @@ def test_documents_do_not_depend_on_their_neighbours(llama, corpus):
     together = view(llama, corpus, most=20).ask([1, 5, 9])[0]["nodes"]
     for row in (1, 5, 9):
         alone = view(llama, corpus, most=20).ask([row])[0]["nodes"]
-        a, b = (marginals.from_nodes(told(nodes, f"d{row}"), corpus.labels) for nodes in (together, alone))
+        a, b = (sets.from_nodes(told(nodes, f"d{row}"), corpus.labels) for nodes in (together, alone))
         assert a.low == pytest.approx(b.low, abs=1e-4) and a.high == pytest.approx(b.high, abs=1e-4)
 
 
 def test_a_trace_gives_back_the_bounds_of_the_expansion(llama, corpus, tmp_path):
-    sets = view(llama, corpus, most=30)
-    tables, states = sets.ask(range(4))
+    asked = view(llama, corpus, most=30)
+    tables, states = asked.ask(range(4))
     assert states is None
     pd.DataFrame(tables["nodes"]).to_parquet(tmp_path / "nodes.parquet")
     trace = SimpleNamespace(
@@ -287,22 +287,22 @@ def test_a_trace_gives_back_the_bounds_of_the_expansion(llama, corpus, tmp_path)
         labels=corpus.labels,
         single_label=False,
     )
-    found = marginals.from_trace(trace)
+    found = sets.from_trace(trace)
     assert [each.asked for each in found] == [len(told(tables["nodes"], f"d{row}")) for row in range(5)]
     assert all(each.asked == 30 or (each.high - each.low).max() <= 0.02 for each in found[:4])
     assert (found[4].low == 0).all() and (found[4].high == 1).all()
-    assert marginals.middle(found).shape == (5, 3)
+    assert sets.middle(found).shape == (5, 3)
     for each in found[:4]:
         assert sum(each.sets.values()) + each.unresolved == pytest.approx(1)
         assert ((each.high - each.low) < 1).all()
-    strict = marginals.from_trace(trace, repeats="excluded")
+    strict = sets.from_trace(trace, repeats="excluded")
     assert all(each.low.min() >= 0 and each.high.max() <= 1 for each in strict)
     ids = list(trace.documents["id"])
-    bounds = marginals.tabulate_bounds(found, ids, corpus.labels)
+    bounds = sets.tabulate_bounds(found, ids, corpus.labels)
     assert len(bounds) == 15 and (bounds["low"] <= bounds["high"]).all()
-    said = marginals.tabulate_sets(found, ids, corpus.labels)
+    said = sets.tabulate_sets(found, ids, corpus.labels)
     assert said.groupby("document")["low"].sum().le(1 + 1e-9).all() and said["labels"].map(set).map(len).max() <= 3
-    sizes = marginals.tabulate_sizes(found, ids)
+    sizes = sets.tabulate_sizes(found, ids)
     totals = bounds.groupby("document", sort=False)["low"].sum()
     assert sizes["low"].to_numpy() == pytest.approx(totals.to_numpy())
 
@@ -310,7 +310,7 @@ def test_a_trace_gives_back_the_bounds_of_the_expansion(llama, corpus, tmp_path)
 def test_a_single_label_answer_is_one_question(llama, corpus):
     tables, _ = view(llama, corpus, form="single").ask([0, 1])
     assert [node["prefix"] for node in tables["nodes"]] == [[], []]
-    found = marginals.from_nodes(told(tables["nodes"], "d0"), corpus.labels, longest=1)
+    found = sets.from_nodes(told(tables["nodes"], "d0"), corpus.labels, longest=1)
     assert found.low == pytest.approx(softmax(tables["nodes"][0]["logits"])[:-1]) and found.unresolved == 0
 
 
@@ -334,7 +334,7 @@ def test_too_long_documents_and_bad_logits_are_failures(llama, corpus, monkeypat
 
 
 def test_the_greedy_set_is_judged_by_bounds():
-    made = marginals.Marginals
+    made = sets.Marginals
     found = [
         made(2, {frozenset({0}): 0.6, frozenset({1}): 0.3}, {(0, 1): 0.1}),  # certainly best
         made(2, {frozenset({0}): 0.2, frozenset({1}): 0.5}, {(1,): 0.3}),  # certainly beaten
@@ -342,7 +342,7 @@ def test_the_greedy_set_is_judged_by_bounds():
         made(2, {}, {(): 1.0}),  # nothing known
     ]
     said = np.tile([True, False], (4, 1))
-    table = marginals.judge_greedy(found, said, ["a", "b", "c", "d"])
+    table = sets.judge_greedy(found, said, ["a", "b", "c", "d"])
     assert table["verdict"].tolist() == ["best", "beaten", "open", "open"]
     assert table["low"].tolist() == [0.6, 0.2, 0.4, 0.0]
     assert table["high"].tolist() == pytest.approx([0.6, 0.2, 0.4, 1.0])

@@ -11,20 +11,20 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mlutils.readouts import heads as readouts
+from mlutils import readouts, reporting
 from mlutils.readouts import step_distributions
-from mlutils.reporting import spikiness
 from mlutils.traces import Trace, Writer
 from mlutils.tracing import medusa, models, prompts, views, vocabulary
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.padded import PaddedEngine
+from mlutils.tracing.prompting import Prompting
 
 HEADS, LAYERS = 3, 2
 HIDDEN = 48
 
 
 def prompting(corpus, form="json"):
-    return views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes", form=form))
+    return Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes", form=form))
 
 
 def random_weights(words):
@@ -373,12 +373,12 @@ def test_fig_16_by_hand(tmp_path):
         ("x", 1, 2, "b", [0.8, 0.1, 0.1]),  # no reading of the first step: said too early
         ("y", 1, 1, "b", [0.125, 0.75, 0.125]), ("y", 1, 2, "none", [0.2, 0.4, 0.4]),
     ])  # fmt: skip
-    rows = readouts.read(trace).set_index(["document", "head", "step"])
+    rows = readouts.medusa.read(trace).set_index(["document", "head", "step"])
     assert list(rows["last"]) == [False, True, False, True, True, True, False, True]
     assert rows.loc[("y", 0, 1), "entropy"] == pytest.approx(1.5)
     assert rows.loc[("x", 1, 2), ["first", "second"]].tolist() == pytest.approx([0.8, 0.1])
     assert list(rows["said_is_top1"]) == [True, True, False, True, True, False, True, False]
-    table = readouts.tabulate(trace).set_index(["head", "step", "last", "measure"])
+    table = readouts.medusa.tabulate(trace).set_index(["head", "step", "last", "measure"])
     row = table.loc[(0, 1, False, "said_is_top1")]
     assert row["mean"] == 0.5 and row["n"] == 2 and row["missing"] == 0 and row["low"] <= 0.5 <= row["high"]
     row = table.loc[(1, 1, False, "first")]  # y alone; the base holds 0.5 there
@@ -396,9 +396,9 @@ def test_fig_16_by_hand(tmp_path):
 
 
 def test_fig_16_of_a_trace(trace):
-    rows = readouts.read(trace)
+    rows = readouts.medusa.read(trace)
     assert set(rows["head"]) == set(range(HEADS + 1)) and len(rows) == trace.steps["variant"].ne("list").sum()
-    table = readouts.tabulate(trace)
+    table = readouts.medusa.tabulate(trace)
     steps = rows[rows["head"] == 0].groupby(["step", "last"]).size()
     for (step, last), here in table[table["measure"] == "first"].groupby(["step", "last"]):
         assert (here["n"] + here["missing"] == steps[step, last]).all()
@@ -406,17 +406,17 @@ def test_fig_16_of_a_trace(trace):
 
 def test_traces_with_heads_are_gathered_and_drawn(trace, llama, corpus, tmp_path):
     plain = views.write_trace(tmp_path, llama, prompting(corpus), ["list"])
-    table = readouts.gather([plain, trace])
+    table = readouts.medusa.gather([plain, trace])
     assert set(table["model"]) == {trace.settings["model"]} and set(table["corpus"]) == {"foxes"}
-    assert len(table) == len(readouts.read(trace))
-    numbers = readouts.gather([plain, trace], readouts.tabulate)
-    assert len(numbers) == len(readouts.tabulate(trace))
-    fig = spikiness.by_head(table)
+    assert len(table) == len(readouts.medusa.read(trace))
+    numbers = readouts.medusa.gather([plain, trace], readouts.medusa.tabulate)
+    assert len(numbers) == len(readouts.medusa.tabulate(trace))
+    fig = reporting.steps.by_head(table)
     assert [axis.get_title(loc="left") for axis in fig.axes] == [f"head {k}\nfoxes" for k in range(HEADS + 1)]
-    assert readouts.gather([plain]).empty
+    assert readouts.medusa.gather([plain]).empty
 
 
 def test_fig_16_needs_the_view(llama, corpus, tmp_path):
     trace = views.write_trace(tmp_path, llama, prompting(corpus), ["list"])
     with pytest.raises(ValueError, match="has no view medusa"):
-        readouts.tabulate(trace)
+        readouts.medusa.tabulate(trace)

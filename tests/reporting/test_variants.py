@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from mlutils.reporting.demonstrations import several_by_ratio
+from mlutils.reporting.variants import several_by_ratio
 
 COLUMNS = ["corpus", "model", "ratio", "share", "low", "high", "n", "plans"]
 DOTS = pd.DataFrame([], columns=["corpus", "model", "ratio", "plan", "share", "n"])

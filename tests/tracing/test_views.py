@@ -1,6 +1,5 @@
 """Traces end to end on a tiny model: the right numbers at the right steps, and nothing lost when a run is killed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,15 +11,18 @@ import pandas as pd
 import pytest
 import torch
 
-from mlutils.traces import SCHEMA, Trace, TraceError, Writer, write_json
+from mlutils import paths
+from mlutils.files import write_json
+from mlutils.traces import SCHEMA, Trace, TraceError, Writer
 from mlutils.tracing import prompts, views, vocabulary
 from mlutils.tracing.answers import parse
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import Written
+from mlutils.tracing.prompting import Prompting
 
 
 def prompting(corpus, form="json", **options):
-    return views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes", form=form), **options)
+    return Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes", form=form), **options)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def test_a_document_that_is_too_long_is_recorded_and_the_run_goes_on(llama, corp
     texts = corpus.documents.copy()
     texts.loc[5, "text"] = "fox " * 6000
     long = replace(corpus, documents=texts)
-    trace = views.write_trace(tmp_path, llama, views.Prompting(long, corpus, draw(corpus, 4), prompts.template("x")))
+    trace = views.write_trace(tmp_path, llama, Prompting(long, corpus, draw(corpus, 4), prompts.template("x")))
     assert set(trace.failures["document"]) == {"d5"} and len(trace.failures) == 2
     assert trace.failures["error"].str.contains("too long").all()
     assert len(trace.answers) == 39 and not trace.complete()[5]
@@ -150,21 +152,22 @@ def test_a_run_stops_when_too_many_fail(llama, corpus, tmp_path):
     texts = corpus.documents.copy()
     texts.loc[:6, "text"] = "fox " * 6000
     long = replace(corpus, documents=texts)
-    asked = views.Prompting(long, corpus, draw(corpus, 4, exclude=list(texts["id"][:7])), prompts.template("x"))
+    asked = Prompting(long, corpus, draw(corpus, 4, exclude=list(texts["id"][:7])), prompts.template("x"))
     with pytest.raises(TraceError, match="7 of 80 .* too long"):
         views.write_trace(tmp_path, llama, asked)
 
 
 SLOW = """
 import sys, time
-sys.path.insert(0, {tests!r})
-import conftest
+sys.path.insert(0, {root!r})
 from mlutils.tracing import models, prompts, views
+from mlutils.tracing.prompting import Prompting
+from tests import conftest
 from mlutils.tracing.demonstrations import draw
 corpus = conftest.corpus.__wrapped__()
 views.PART = 4
 llama = models.load(models.RANDOM, device="cpu", dtype="float32")
-asked = views.Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes"))
+asked = Prompting(corpus, corpus, draw(corpus, shots=4), prompts.template("foxes"))
 print("ready", flush=True)
 views.write_trace({folder!r}, llama, asked)
 print("finished", flush=True)
@@ -179,7 +182,7 @@ def finished(parts):
 def test_killed_three_times_nothing_is_lost_or_twice(llama, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(views, "PART", 4)
     whole = views.write_trace(tmp_path / "whole", llama, prompting(corpus))
-    script = SLOW.format(tests=os.path.dirname(__file__), folder=str(tmp_path / "killed"))
+    script = SLOW.format(root=str(paths.ROOT), folder=str(tmp_path / "killed"))
     parts = tmp_path / "killed" / "parts"
     kept: dict[str, int] = {}
     for moment in sorted(np.random.default_rng().choice(np.arange(2, 20), 3, replace=False)):  # others each time

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
-from test_probes import states
 
 from mlutils.training.logistic import fit_logistic
+from tests.training.test_probes import states
 
 
 def test_soft_votes_are_learnt():

@@ -1,0 +1,55 @@
+"""Writes files so that nothing half-written is ever found under its final name."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yields a path beside `path` to write to, which takes its place when the block ends without an error."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.partial")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def making(folder: Path | str) -> Iterator[Path]:
+    """Yields an empty folder beside `folder`, which takes its place when the block ends without an error."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        yield made
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(made, folder)
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Writes a text in UTF-8 and returns the path; folders are made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: Path | str, data) -> Path:
+    """Writes JSON and returns the path."""
+    return write_text(path, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def write_csv(path: Path | str, frame: pd.DataFrame, digits: str = "%.6g") -> Path:
+    """Writes a tidy table as CSV and returns the path. digits: the format of floats."""
+    return write_text(path, frame.to_csv(index=False, float_format=digits, lineterminator="\n"))

@@ -1,0 +1,102 @@
+"""All that fixes the prompts of a trace: corpus, demonstrations, wording, conventions, orders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mlutils.corpora import Corpus
+from mlutils.tracing import prompts
+from mlutils.tracing.answers import NONE, check_labels, format_answer
+from mlutils.tracing.demonstrations import Plan
+
+ORDERS = ("plan", "both", "released")
+
+
+def pair_up(names: Sequence[str], order: str, seed: int) -> list[tuple[str, str]]:
+    """Returns all pairs of names as (at a, at b).
+
+    `plan` draws one order a pair from the seed, such that each name stands at a in half of its pairs (one more where
+    their number is odd): a model that prefers a favours no label then. `both` asks each pair twice, `released` has the
+    earlier name at a.
+    """
+    pairs = list(combinations(names, 2))
+    if order == "both":
+        return pairs + [(b, a) for a, b in pairs]
+    if order == "released":
+        return pairs
+    # Names around a circle, in an order drawn from the seed: each stands at a against the half that follows it.
+    place = {name: i for i, name in enumerate(np.random.default_rng(seed).permutation(list(names)).tolist())}
+
+    def leads(a: str, b: str) -> bool:
+        ahead = (place[b] - place[a]) % len(names)
+        return 2 * ahead < len(names) or (2 * ahead == len(names) and place[a] < place[b])
+
+    return [(a, b) if leads(a, b) else (b, a) for a, b in pairs]
+
+
+@dataclass
+class Prompting:
+    """All that fixes the prompts of a trace."""
+
+    corpus: Corpus
+    train: Corpus  # where demonstrations come from
+    plan: Plan
+    template: prompts.Template
+    new_tokens: int = 40  # the paper allows 18 (SemEval 25) and cuts some answers off
+    conventions: str = "ours"  # released: lists without the line break before the answer, questions with a space
+    pair_order: str = "plan"  # a name of ORDERS; conventions="released" makes it released
+    label_order: tuple[str, ...] = ()  # how the instruction lists the labels; empty: as the corpus does
+    answer_order: str = "instruction"  # of labels in the demonstrations' answers: instruction | alphabetical
+
+    def __post_init__(self):
+        if self.conventions not in ("ours", "released"):
+            raise ValueError(f"conventions {self.conventions!r} are not known: take ours or released")
+        if self.pair_order not in ORDERS:
+            raise ValueError(f"pair order {self.pair_order!r} is not known: take one of {', '.join(ORDERS)}")
+        if self.answer_order not in ("instruction", "alphabetical"):
+            raise ValueError(f"answer order {self.answer_order!r} is not known: take instruction or alphabetical")
+        if self.label_order and set(self.label_order) != set(self.corpus.labels):
+            raise ValueError(f"label order {self.label_order} must hold exactly the labels {self.corpus.labels}")
+        if self.conventions == "released":
+            self.pair_order = "released"
+        # None takes no part in single-label sets.
+        options = [*self.corpus.labels, *([] if self.corpus.single_label else [NONE])]
+        self.pairs = pair_up(options, self.pair_order, self.plan.seed)  # (label at a, label at b), for all documents
+        check_labels(self.train.labels, self.template.form)
+        shown = self.train.documents
+        self._texts = dict(zip(shown["id"], shown["text"], strict=True))
+        listed = self.label_order if self.label_order and self.answer_order == "instruction" else self.train.labels
+        columns = [(label, self.train.labels.index(label)) for label in listed]
+        self._labels = {
+            document: [label for label, column in columns if gold[column]]
+            for document, gold in zip(shown["id"], self.train.gold, strict=True)
+        }
+
+    def list_prompt(self, row: int) -> str:
+        """Returns the prompt that asks for the labels of a document."""
+        shown = [(self._texts[i], self._labels[i]) for i in self.plan.ids[self.plan.of(row)]]
+        strip = self.conventions == "released"
+        return prompts.list_prompt(self.template, self.label_order or self.corpus.labels, shown, self._text(row), strip)
+
+    def unary_prompts(self, row: int) -> list[str]:
+        """Returns the questions about a document: one a label, none last."""
+        shown = [(self._texts[i], label, good) for i, label, good in self.plan.questions[self.plan.of(row)]]
+        strip = self.conventions == "ours"
+        return [prompts.unary_prompt(shown, self._text(row), label, strip) for label in [*self.corpus.labels, NONE]]
+
+    def pairwise_prompts(self, row: int) -> list[str]:
+        """Returns the questions about a document: one a pair, in the order of `pairs`."""
+        shown = [(self._texts[i], a, b, answer) for i, a, b, answer in self.plan.pairs[self.plan.of(row)]]
+        strip = self.conventions == "ours"
+        return [prompts.pairwise_prompt(shown, self._text(row), a, b, strip) for a, b in self.pairs]
+
+    def drafts(self) -> list[str]:
+        """Returns answers that a model may well write: those it is shown, and each label alone."""
+        shown = {i for ids in self.plan.ids for i in ids}
+        said = [[label] for label in self.corpus.labels] + [[]] + [self._labels[i] for i in sorted(shown)]
+        return [format_answer(labels, self.template.form) for labels in said]
+
+    def _text(self, row: int) -> str:
+        return self.corpus.documents["text"].iloc[row]
