@@ -1,4 +1,4 @@
-# A word each: paper, test, smoke, lint, plan, clean.  `make paper GRID=real` runs another grid of grids/.
+# A word each: paper, test, lab, site, smoke, unit, lint, plan, clean.  `make paper GRID=real` runs another grid of grids/.
 GRID ?= laptop
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,13 +6,19 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # On a GPU, runs that ask a model take turns; on cores alone, two at a time are faster than one after the other.
 SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
 
-.PHONY: paper test smoke unit lint plan miniatures clean
+.PHONY: paper test lab site smoke unit lint plan miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
 	@echo "==> running the grid $(GRID) (notebooks, then one report each); what is done already is not done again"
 	@$(SNAKE) --config grid=$(GRID)
 	@echo "==> open results/$(GRID)/paper.html"
+
+site: .venv/ready  ## writes docs/, the static site of a grid that `make paper` has built
+	@python -m mlutils.reporting.site $(GRID)
+
+lab: .venv/ready  ## opens JupyterLab on the notebooks, with the kernel of this environment
+	@jupyter lab --notebook-dir=. notebooks
 
 test: lint smoke unit  ## everything that CI checks
 

@@ -14,6 +14,7 @@ POINTS = runs.read_grid(paths.GRIDS / f"{GRID}.yaml")
 ROOT = f"results/{GRID}"
 MODEL = "(05|06|07|10)_[^/]+"  # notebooks that load a language model
 CODE = sorted(str(p.relative_to(paths.ROOT)) for p in (paths.ROOT / "mlutils").rglob("*.py"))
+PAGE = [key for key in POINTS if key.startswith("90_paper/")]  # the page of the grid; its runs have reports
 PAGES = sorted(str(p.relative_to(paths.ROOT)) for p in paths.TEMPLATES.rglob("*") if p.is_file())
 
 
@@ -46,7 +47,8 @@ EXECUTE = (
 
 rule all:
     input:
-        [f"{ROOT}/{key}/report.html" for key in POINTS],
+        [f"{ROOT}/{key}/report.html" for key in POINTS if key not in PAGE],
+        [f"{ROOT}/paper.html" for _ in PAGE],
 
 
 rule ask_model:
@@ -98,8 +100,25 @@ rule report:
         templates=PAGES,
     output:
         ROOT + "/{run}/report.html",
+    wildcard_constraints:
+        run="(?!90_paper).+",
     params:
         python=sys.executable,
     localrule: True
     shell:
-        "{params.python} -m mlutils.reporting.pages run {input.notebook:q} {output:q} --back ../../index.html"
+        "{params.python} -m mlutils.reporting.pages {input.notebook:q} {output:q} --back ../../index.html"
+
+
+rule page:
+    input:
+        notebook=[f"{ROOT}/{key}/notebook.ipynb" for key in PAGE],
+        reports=[f"{ROOT}/{key}/report.html" for key in POINTS if key not in PAGE],
+        templates=PAGES,
+    output:
+        ROOT + "/paper.html",
+        ROOT + "/index.html",
+    params:
+        python=sys.executable,
+    localrule: True
+    shell:
+        "{params.python} -m mlutils.reporting.pages {input.notebook:q} {output[0]:q}"

@@ -7,6 +7,7 @@ import platformdirs
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
+DOCS = ROOT / "docs"
 PUBLISHED = DATA / "published"
 FIGURES = ROOT / "figures"
 GRIDS = ROOT / "grids"

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,17 @@ from mlutils.corpora import boxes, hatexplain, msp_podcast, sampling, tabular, v
 from mlutils.corpora.agreement import describe
 from mlutils.corpora.corpus import Corpus, concatenate, parts
 
-__all__ = ["NAMES", "Corpus", "add_gold", "describe", "load", "reserve", "split_training", "training_documents"]
+__all__ = [
+    "NAMES",
+    "Corpus",
+    "add_gold",
+    "describe",
+    "is_ours",
+    "load",
+    "reserve",
+    "split_training",
+    "training_documents",
+]
 
 
 def _load_vignettes(split: str = "dev", generator_seed: int = 0) -> Corpus:
@@ -48,6 +58,11 @@ def load(
         if name == "goemotions":
             options.setdefault("only_voted", False)  # the paper's comments, voted on in the file at hand or not
     return sampling.sample_corpus(reader(split, **options), sample, limit, seed)
+
+
+def is_ours(name: str, options: Mapping | None = None) -> bool:
+    """Returns whether a corpus was written here, so that its texts may be shown anywhere."""
+    return name == "vignettes" or (name == "boxes" and (options or {}).get("source", "generated") == "generated")
 
 
 def _reader(name, options):

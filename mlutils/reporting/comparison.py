@@ -1,214 +1,174 @@
-"""The sections of the page about alignment: Tables 2 and 5, Fig. 8 and 12, the headline, and how far methods are."""
+"""Tables of the page: ours beside published, how far methods are, what a model's answers are like."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 
 from mlutils.readouts import changes
-from mlutils.reporting import breakdown, figures, pictures, published, tables, tuning
-from mlutils.reporting.collected import gather, reports
+from mlutils.reporting import published
 from mlutils.reporting.looks import is_drawn, look
-from mlutils.reporting.pages import Section
-from mlutils.reporting.pictures import Picture
+from mlutils.reporting.steps import write_never_said
+from mlutils.reporting.tables import MISSING, interval
 
 HEADLINE = ("encoder_blend", "stacking")  # fixed for all corpora, not chosen by their scores
 SFT = ("sft_outputs", "sft_max_over_generations")
 OTHERS = "conventions"  # in the name of documents read with other conventions than ours
+COUNTED = {"annotators_total": ("annotators_total", "Annotators", "{:.0f}")}
+COUNTED |= {"annotators_per_document": ("annotators_per_example", "a document", "{:.2f}")}
+COUNTED |= {"kappa": ("cohen_kappa", "Kappa", "{:.2f}")}
+COUNTED |= {f"labels_{k}_pct": (f"labels_{k}_pct", f"{k.replace('plus', '+')} labels, %", "{:.1f}") for k in "012"}
+COUNTED |= {"labels_3plus_pct": ("labels_3plus_pct", "3+ labels, %", "{:.1f}")}
 
 
-def alignment(records: Sequence[dict], grid: str, folder: Path, root: Path) -> Section:
-    """Returns Tables 2 and 5 with their figures, which are saved in `folder`."""
-    table = gather(records, "alignment")
-    parts = [
-        tables.alignment_html(
-            rows,
-            theirs(corpus),
-            f"{_corpus(corpus, documents)}: mean [95 % interval over documents]; bold: best zero-shot method, where a "
-            "paired test tells it from the second.",
-        )
-        for (corpus, documents), rows in table.groupby(["corpus", "documents"], sort=False)
-    ]
-    return Section(
-        "Tables 2 and 5: which readout matches the annotators",
-        "NLL and L1 measure the distance between predicted label probabilities and the share of annotators (lower is "
-        "better), example-F1 the overlap of label sets (higher is better). Constants do well in NLL and L1: a method "
-        "has learnt something about a document only where it beats the base rate.\n\n" + summary(table),
-        (*_pictures(table, grid, folder), *parts),
-        "All rows of a table stand on the same documents, ours in this repository's default model; published rows are "
-        "of 8B and 70B models on the paper's documents (supervised rows maybe on others). Answers are parsed strictly, "
-        "demonstrations are shared by all documents, and `none` is never shown, as in the paper. A corpus without "
-        "annotators (SemEval) has F1 against its gold sets only. Tables *with released conventions* use the strings, "
-        "answer tokens, pair order, probes and Demux threshold of the paper's code; all others are ours.",
-        reports(records, "40_alignment", root),
-    )
+def datasets(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns Table 1: annotators, agreement and labels of each corpus, ours / published where the paper has it.
+
+    table: rows of `corpora.describe` with corpus and split.
+    """
+    theirs = published.datasets().set_index(["corpus", "statistic"])["printed"]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = {"Corpus": f"{published.corpus_title(row['corpus'])}, {row['split']}", "n": f"{row['documents']:,}"}
+        for ours, (statistic, title, form) in COUNTED.items():
+            value = MISSING if pd.isna(row[ours]) else form.format(row[ours])
+            if ours == "kappa" and row["kappa_kind"] == "fleiss":
+                value += " (Fleiss)"
+            beside = theirs.get((row["corpus"], statistic))
+            cells[title] = value if beside is None or pd.isna(beside) else f"{value} / {beside}"
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def noise_floors(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns what a perfect predictor scores against the annotators at hand, a column a metric, with intervals.
+
+    table: corpus, split, row, metric, mean, low, high, n.
+    """
+    keys = ["corpus", "split", "row", "n"]
+    told = [interval(r.mean, r.low, r.high) for r in table.itertuples()]
+    wide = table.assign(told=told).pivot(index=keys, columns="metric", values="told").reset_index()
+    metrics = {name: title for name, title in published.METRICS.items() if name in wide}
+    return wide.assign(corpus=wide["corpus"].map(published.corpus_title))[[*keys, *metrics]].rename(columns=metrics)
+
+
+def answers(records: Sequence[dict], tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
+    """Returns a row a trace: how its answers read, how many labels they have, and what they took.
+
+    records: of the runs of 10_trace; tables: `summary.csv` and `statuses.csv` of each.
+    """
+    rows = []
+    for record, (summaries, statuses) in zip(records, tables, strict=True):
+        summary, status, given = summaries.iloc[0], statuses.set_index("status")["documents"], record["parameters"]
+        drawn = "set aside" if given["reserve"] else f"{given['split']}, {given['sample']}"
+        others = f", {given['conventions']}" if given["conventions"] != "ours" else ""
+        row = {"Model": record["model"]["name"], "Corpus": published.corpus_title(given["corpus"]), "Documents": drawn}
+        row |= {"Prompts": f"{given['family']}{others}, {given['shots']} shots", "n": f"{summary['documents']:.0f}"}
+        row |= {"failed": f"{summary['failed']:.0f}"}
+        row |= {"read": f"{(status.get('ok', 0) + status.get('none', 0)) / status.sum():.1%}"}
+        row |= {"steps a document": f"{summary['steps a document']:.2f}"}
+        row |= {"two or more labels": f"{summary['answers with two or more labels']:.0f}"}
+        row |= {"different answers": f"{summary['different answers']:.0f}"}
+        row |= {"label mass": f"{summary['mean mass of the labels in the full softmax']:.3f}"}
+        work = record["work"].values()
+        row |= {"tokens": f"{sum(view['tokens'] for view in work):,}"}
+        rows.append(row | {"seconds": f"{sum(view['seconds'] for view in work):.0f}"})
+    return pd.DataFrame(rows)
+
+
+def never_said(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns Table 4 of both families of prompts, the published percents beside.
+
+    table: rows of `table4.csv` with family.
+    """
+    paper = published.never_predicted().pivot(index="corpus", columns="model", values="value").reset_index()
+    ours = table[table["source"] == "ours"].reset_index(drop=True)
+    told = write_never_said(ours).assign(prompts=ours["family"]).merge(paper, "left", "corpus")
+    told["corpus"] = told["corpus"].map(published.corpus_title)
+    told.insert(2, "prompts", told.pop("prompts"))
+    return told[[column for column in told if column != "source" and told[column].notna().any()]]
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the README's first table: for each corpus the best published values, ours, and the noise floor.
+    """Returns for each corpus the best published values, ours, and the noise floor: Corpus, Row, NLL, L1, Example-F1.
 
     Ours are the rows of HEADLINE, the same for all corpora, with 95 % intervals.
     """
-    rows = []
+    rows, theirs, names = [], published.alignment(), ("nll", "l1", "f1")
     for (corpus, documents), ours in table.groupby(["corpus", "documents"], sort=False):
-        paper = published.alignment().query("corpus == @corpus")
+        paper = theirs[theirs["corpus"] == corpus]
         if paper.empty or OTHERS in documents or not ours["method"].isin(HEADLINE).any():
             continue
+        head = f"{_corpus(corpus, documents)}, n = {ours['n'].max()}"
         free = paper[paper["group"] != "supervised"]
         for title, of in (("Published, best zero-shot row for each metric", free), ("Published, best of all", paper)):
-            best = {m: of[of["metric"] == m]["value"].agg("max" if m == "f1" else "min") for m in ("nll", "l1", "f1")}
-            rows.append([corpus, documents, title, *(f"{value:.2f}" for value in best.values())])
+            best = [of[of["metric"] == m]["value"].agg("max" if m == "f1" else "min") for m in names]
+            rows.append([head, title, *(f"{value:.2f}" for value in best)])
         for method in (*HEADLINE, "noise_floor"):
             found = ours[ours["method"] == method].set_index("metric")
-            cells = [f"{r['mean']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for _, r in found.iterrows()]
-            cells = dict(zip(found.index, cells, strict=True))
-            if cells:
-                rows.append([corpus, documents, look(method).title, *(cells.get(m, "–") for m in ("nll", "l1", "f1"))])
-    frame = pd.DataFrame(rows, columns=["corpus", "documents", "Row", "NLL", "L1", "Example-F1"])
-    counts = table.groupby(["corpus", "documents"])["n"].max()
-    frame.insert(
-        0, "Corpus", [f"{_corpus(c, d)}, n = {counts[c, d]}" for c, d in frame[["corpus", "documents"]].values]
+            if len(found):
+                cells = [
+                    interval(*found.loc[m, ["mean", "low", "high"]]) if m in found.index else MISSING for m in names
+                ]
+                rows.append([head, look(method).title, *cells])
+    return pd.DataFrame(rows, columns=["Corpus", "Row", "NLL", "L1", "Example-F1"])
+
+
+def way(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Returns the share of the way from a constant (0) to the noise floor (1), a row a method, a column a corpus.
+
+    table: rows of `alignment.share_of_way` with corpus and documents.
+    """
+    table = table.fillna({"model": ""})
+    table = table[~table["method"].isin(["noise_floor", "zeros"]) & ~table["documents"].str.contains(OTHERS)]
+    table = table.assign(
+        Corpus=[_corpus(row.corpus, row.documents) for row in table.itertuples()],
+        Method=[look(row.method).title + (f", {row.model}" if row.model else "") for row in table.itertuples()],
     )
-    return frame.drop(columns=["corpus", "documents"])
+    wide = table.pivot_table(index="Method", columns="Corpus", values=metric, sort=False)
+    return wide.loc[wide.mean(axis=1).sort_values(ascending=False).index].reset_index().rename_axis(columns=None)
 
 
-def progress(records: Sequence[dict], root: Path) -> Section:
-    """Returns how far methods are from a constant to the noise floor, and which are ahead of all published rows."""
-    way = gather(records, "way").fillna({"model": ""})
-    way = way[~way["method"].isin(["noise_floor", "zeros"]) & ~way["documents"].str.contains(OTHERS)]
-    way["Corpus"] = [_corpus(row.corpus, row.documents) for row in way.itertuples()]
-    way["Method"] = [look(row.method).title + (f", {row.model}" if row.model else "") for row in way.itertuples()]
-    blocks = []
-    for metric in ("nll", "l1"):
-        wide = way.pivot_table(index="Method", columns="Corpus", values=metric, sort=False)
-        wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False).index].reset_index()
-        caption = (
-            f"{published.METRICS[metric]}: 0 is a constant, 1 the noise floor; below 0 is worse than the constant."
-        )
-        blocks.append(tables.html(wide, caption, {name: "{:.2f}" for name in wide.columns[1:]}))
-    ahead = gather(records, "against_published")
-    if len(ahead):
-        blocks += _ahead(ahead.fillna({"model": ""}))
-    return Section(
-        "How far on the way to a perfect predictor",
-        "The share of the way from a constant (0.1, or uniform for single labels) to the noise floor. Calibrated, "
-        "shifted and stacked rows are fitted on training documents set aside, drawn like the tested ones; rows that "
-        "are cross-fitted on tested documents say so. Encoders are trained and tuned on other documents only.",
-        tuple(blocks),
-        "Published supervised rows probably stand on another, more natural set of documents than published zero-shot "
-        "rows; ours are shown for both where there are both.",
-        reports(records, "07_encoder", root),
-    )
+def ahead(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns our rows that lead the best published value in two metrics or more: ours minus theirs, with intervals.
 
-
-def _ahead(ahead):
-    """Returns a table of our rows that lead the best published value in two metrics or more, as a list of blocks."""
-    ahead = ahead[~ahead["documents"].str.contains(OTHERS)]
-    rows = []
-    for (corpus, documents, model, method), found in ahead.groupby(
-        ["corpus", "documents", "model", "method"], sort=False
-    ):
+    table: rows of `alignment.against_published` with corpus and documents.
+    """
+    rows, keys = [], ["corpus", "documents", "model", "method"]
+    table = table.fillna({"model": ""})
+    for (corpus, documents, model, method), found in table.groupby(keys, sort=False):
         by = found.set_index("metric")
         leads = [(row.difference > 0) if metric == "f1" else (row.difference < 0) for metric, row in by.iterrows()]
-        if sum(leads) < 2:
+        if sum(leads) < 2 or OTHERS in documents:
             continue
-        cells = {"Corpus": _corpus(corpus, documents), "Method": look(method).title, "Model": model}
+        cells = {"Corpus": _corpus(corpus, documents), "Method": look(method).title, "Model": model or MISSING}
         for metric in ("nll", "l1", "f1"):
             row = by.loc[metric]
-            mark = " (sure)" if row["ahead"] else ""
-            cells[published.METRICS[metric]] = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]{mark}"
+            mark = "*" if row["ahead"] else ""
+            told = f"{row['difference']:+.2f}{mark} [{row['low']:+.2f}, {row['high']:+.2f}]"
+            cells[published.METRICS[metric]] = told
         rows.append(cells)
-    caption = (
-        "Ours minus the best published value of each metric (any row, 8B or 70B), with 95 % intervals over our "
-        "documents; sure: the whole interval is ahead. Rows that lead in two metrics or more."
-    )
-    return [tables.html(pd.DataFrame(rows), caption)] if rows else []
+    return pd.DataFrame(rows)
 
 
-def pairwise(records: Sequence[dict], folder: Path, root: Path) -> Section | None:
-    """Returns Fig. 8, saved in `folder`, or None where no run has both variants of the pairwise breakdown."""
-    table = main_documents(gather(records, "alignment"))
-    if not set(breakdown.METHODS) <= set(table["method"]):
-        return None
-    shown = table[table["corpus"].isin(table.loc[table["method"] == breakdown.METHODS[1], "corpus"])]
-    names = ", ".join(published.corpus_title(corpus) for corpus in dict.fromkeys(shown["corpus"]))
-    picture = pictures.save(
-        breakdown.outcomes_against_probabilities(shown),
-        "fig8",
-        f"Pairwise breakdown with probabilities against outcomes on {names}: NLL, L1 and example-F1 with intervals.",
-        folder,
-    )
-    return Section(
-        "Fig. 8: the pairwise breakdown, probabilities against outcomes",
-        "Bradley-Terry scores fitted to probabilities that one label beats another, or to outcomes (0 or 1).",
-        (picture,),
-        "Scores are the exact ridge optimum. The order of the labels of a pair is drawn from the plan's seed.",
-        reports(records, "40_alignment", root),
-    )
-
-
-def decisions(records: Sequence[dict], root: Path) -> Section:
-    """Returns F1 with other decisions than the threshold 0.5, and macro F1."""
-    table = gather(records, "decisions").fillna({"model": "", "fitted_on": ""})
+def decisions(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns example-F1 at the threshold 0.5 and with better decisions, and macro F1, a row a corpus and method."""
+    table = table.fillna({"model": "", "fitted_on": ""})
     table = table[table["method"].map(is_drawn) & ~table["documents"].str.contains(OTHERS)]
+    places = {"set aside": "train, set aside", "cross-fitted": "tested, cross-fitted"}
     rows = [
-        {
-            "Corpus": _corpus(row.corpus, row.documents),
-            "Method": look(row.method).title,
-            "F1 at 0.5": f"{row.f1:.2f}",
-            "F1, decided": "–" if pd.isna(row.decided) else f"{row.decided:.2f} [{row.low:.2f}, {row.high:.2f}]",
-            "fitted on": {"set aside": "train, set aside", "cross-fitted": "tested, cross-fitted"}.get(
-                row.fitted_on, "–"
-            ),
-            "macro F1 at 0.5": f"{row.macro_f1:.2f}",
-        }
+        [_corpus(row.corpus, row.documents), look(row.method).title, f"{row.f1:.2f}"]
+        + [interval(row.decided, row.low, row.high), places.get(row.fitted_on, MISSING), f"{row.macro_f1:.2f}"]
         for row in table.itertuples()
     ]
-    return Section(
-        "F1 with better decisions",
-        "Example-F1 of the label sets that maximise its expectation, by chances calibrated to what majorities choose, "
-        "beside the threshold 0.5 of the paper. The two are never mixed in one column.",
-        (tables.html(pd.DataFrame(rows), "Mean [95 % interval over documents]; macro F1 is over labels."),),
-        "The paper has the threshold 0.5 only, and does not say which F1 it prints for single-label sets.",
-        reports(records, "40_alignment", root),
-    )
+    columns = ["Corpus", "Method", "F1 at 0.5", "F1, decided", "fitted on", "macro F1 at 0.5"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def tuned(records: Sequence[dict], pairs: Mapping[str, str], folder: Path, root: Path) -> Section:
-    """Returns Fig. 12 for pairs of a base model and its tuned model, saved in `folder`."""
-    paired = tuning.pair_up(main_documents(gather(records, "alignment")), list(pairs.items()))
-    named = "; ".join(f"{base} against {other}" for base, other in pairs.items())
-    picture = pictures.save(
-        tuning.base_against_tuned(paired), "fig12", f"NLL and example-F1 of each readout, {named}.", folder
-    )
-    return Section(
-        "Fig. 12: base against tuned models",
-        "The paper finds that tuned models have better F1, and worse NLL for the readouts of label logits.",
-        (picture,),
-        "Means are over the corpora that both models were traced on.",
-        reports(records, "40_alignment", root),
-    )
-
-
-def sets(records: Sequence[dict], root: Path) -> Section:
-    """Returns what exact set marginals say about greedy lists, and the expected number of labels."""
-    shares = gather(records, "greedy_shares")
-    shares["value"] = [f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in shares.itertuples()]
-    wide = shares.pivot(index=["corpus", "n"], columns="what", values="value").reset_index()
-    wide["corpus"] = wide["corpus"].map(published.corpus_title)
-    shown = [
-        pictures.load(file)
-        for record in records
-        if (file := record["folder"] / "expected_sizes.png").exists() and record["notebook"] == "41_sets"
-    ]
-    return Section(
-        "Exact set marginals",
-        "The tree of lists, expanded best first with certified bounds: is the greedy list the most probable set, and "
-        "how many labels does the model expect?",
-        (tables.html(wide, "Share of documents, mean [95 % interval over documents]."), *shown),
-        "Not in the paper. Step distributions are over labels and none; the list goes on by the mass of separators.",
-        reports(records, "41_sets", root),
-    )
+def greedy_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns how often the greedy list is the most probable set, a row a corpus, with intervals."""
+    told = [interval(row.mean, row.low, row.high) for row in table.itertuples()]
+    wide = table.assign(told=told).pivot(index=["corpus", "n"], columns="what", values="told").reset_index()
+    return wide.assign(corpus=wide["corpus"].map(published.corpus_title)).rename_axis(columns=None)
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -228,11 +188,11 @@ def summary(table: pd.DataFrame) -> str:
             if m in fixed
         ]
         lines.append(
-            f"- **{published.corpus_title(corpus)}** (n = {best['n']}): best zero-shot readout in "
+            f"{published.corpus_title(corpus)} (n = {best['n']}): best zero-shot readout in "
             f"{published.METRICS[metric]} is {look(best['method']).title.lower()} of {best['model']} with "
             f"{best['mean']:.2f} [{best['low']:.2f}, {best['high']:.2f}]; {', '.join(beside)}."
         )
-    return "\n".join(lines)
+    return " ".join(lines)
 
 
 def main_documents(table: pd.DataFrame) -> pd.DataFrame:
@@ -267,43 +227,6 @@ def theirs(*corpora: str) -> pd.DataFrame | None:
     found = published.alignment()
     found = found[found["corpus"].isin(corpora)]
     return found if len(found) else None
-
-
-def write_tables(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Writes the tidy table, and as Markdown the whole one and the headline that the README holds."""
-    drawn = table[table["metric"] != "corrected_squared_error"]
-    csv = table.drop(columns="best").to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    markdown = tables.alignment_markdown(drawn, published.alignment())
-    texts = {folder / "alignment.csv": csv, folder / "alignment.md": markdown + "\n"}
-    if len(best := headline(table)):  # none where the paper has none of the corpora
-        texts[folder / "headline.md"] = tables.markdown(best) + "\n"
-    return tables.write(texts)
-
-
-def _pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Picture]:
-    drawn = main_documents(for_figures(table[table["metric"] != "corrected_squared_error"].dropna(subset="mean")))
-    voted = drawn[drawn["corpus"].isin(drawn.loc[drawn["metric"] == "nll", "corpus"])]
-    shown = []
-    if len(voted):
-        shown.append(
-            pictures.save(
-                figures.alignment_scatter(voted, theirs(*voted["corpus"].unique())),
-                "alignment_scatter",
-                f"L1 against NLL of each method, a panel a corpus, of the grid {grid}; lines cross at the noise floor, "
-                "the constant and the base rate; published values are hollow. " + summary(drawn).replace("*", ""),
-                folder,
-            )
-        )
-    return [
-        *shown,
-        pictures.save(
-            figures.alignment_bars(drawn, theirs(*table["corpus"].unique())),
-            "alignment",
-            f"Dots with intervals for each method, metric and corpus of the grid {grid}; published values are hollow. "
-            + summary(drawn).replace("*", ""),
-            folder,
-        ),
-    ]
 
 
 def _corpus(corpus: str, documents: str) -> str:

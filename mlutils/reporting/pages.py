@@ -1,127 +1,69 @@
-"""Pages for readers: a run, the paper, the index. One HTML file each, no scripts, no network (section 9).
+"""Pages for readers: a run, the paper, the index of runs. One HTML file each; nothing is loaded from a network.
 
-Text of documents and models reaches these pages in outputs of notebooks and in tables. Every way in goes
-through one of three doors: `clean` (HTML made by pandas and by `tables`), `Markdown` (ours; HTML in it is shown
+All three are made from executed notebooks and their `run.json`. Text of documents and models reaches a page in outputs
+of notebooks only. Every way in goes through one of three doors: `clean` (HTML), `Markdown` (ours; HTML in it is shown
 as text), or the escaping of the templates. No formula is ever typeset, so `$x$` stays `$x$`.
 """
 
 import argparse
+import base64
 import copy
+import hashlib
 import json
+import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-import bleach
 import jinja2
 import mistune
 import nbformat
-from bleach.html5lib_shim import Filter
+import nh3
+from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 
-from mlutils import paths
+from mlutils import paths, runs
 from mlutils.files import write_text
-from mlutils.reporting.pictures import Picture
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
-SCROLL = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
-TEXT_TAGS = [
-    "a",
-    "abbr",
-    "b",
-    "blockquote",
-    "br",
-    "code",
-    "del",
-    "details",
-    "div",
-    "em",
-    "figcaption",
-    "figure",
-    "h2",
-]
-TEXT_TAGS += [
-    "h3",
-    "h4",
-    "hr",
-    "i",
-    "img",
-    "li",
-    "ol",
-    "p",
-    "pre",
-    "small",
-    "span",
-    "strong",
-    "sub",
-    "summary",
-    "sup",
-]
-TABLE_TAGS = ["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"]
-TAGS = {*TEXT_TAGS, *TABLE_TAGS, "dd", "dl", "dt", "style", "u", "ul"}  # style goes later, with what is in it
-ATTRIBUTES = {
-    "alt",
-    "aria-label",
-    "class",
-    "colspan",
-    "height",
-    "role",
-    "rowspan",
-    "scope",
-    "tabindex",
-    "title",
-    "width",
-}
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the paper page: text, then tables and figures in order, what differs, links to runs."""
-
-    title: str
-    text: str = ""  # Markdown, ours
-    blocks: tuple = ()  # HTML of `tables`, a Picture, or (Picture, caption)
-    differs: str = ""  # Markdown, ours: what differs from the paper
-    runs: tuple = ()  # (text, relative link)
-    level: int = 2
-
-
-@dataclass(frozen=True)
-class Run:
-    """A row of the index: one notebook with one set of parameters."""
-
-    notebook: str
-    parameters: dict = field(default_factory=dict)
-    state: str = "done"  # done, failed, missing, older than the code
-    seconds: float | None = None
-    link: str | None = None
-
-
-class _Tables(Filter):
-    """Puts each table into a box that scrolls by itself; drops style sheets and images without source."""
-
-    def __iter__(self):
-        inside_style = False
-        for token in super().__iter__():
-            name, kind = token.get("name"), token["type"]
-            if name == "style":
-                inside_style = kind == "StartTag"
-            elif name == "table" and kind == "StartTag":
-                yield {**token, "name": "div", "data": {(None, key): value for key, value in SCROLL.items()}}
-                yield token
-            elif name == "table" and kind == "EndTag":
-                yield token
-                yield {**token, "name": "div"}
-            elif not inside_style and (name != "img" or (None, "src") in token["data"]):
-                yield token
+BOX = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
+TAGS = nh3.ALLOWED_TAGS - {"h1", "area", "map"}
+ATTRIBUTES = {"alt", "aria-label", "class", "colspan", "height", "href", "role", "rowspan", "scope", "src", "tabindex"}
+ATTRIBUTES |= {"title", "width"}
+PAGE_NOTEBOOK = "90_paper"
+HIDDEN = {"setup", "parameters", "injected-parameters"}  # tags of cells that a page does not show
 
 
 def clean(html: str) -> str:
-    """Returns HTML with known tags only: tables and inlined images stay, scripts are shown, handlers go."""
-    cleaner = bleach.Cleaner(TAGS, _may_stay, protocols={"http", "https", "mailto", "data"}, filters=[_Tables])
-    return cleaner.clean(html)
+    """Returns HTML with known tags only: tables (each in a box that scrolls) and inlined images stay; scripts, styles
+    and handlers go.
+    """
+    safe = nh3.clean(
+        html,
+        tags=TAGS,
+        clean_content_tags={"script", "style"},
+        attributes={"*": ATTRIBUTES},
+        attribute_filter=_may_stay,
+        url_schemes={"http", "https", "mailto", "data"},
+        link_rel=None,
+    )
+    soup = BeautifulSoup(safe, "html.parser")
+    for image in soup.find_all("img", src=False):
+        image.decompose()
+    for table in soup.find_all("table"):
+        if table.parent.get("class") != ["scroll"]:
+            table.wrap(soup.new_tag("div", attrs=BOX))
+    return str(soup)
+
+
+def _may_stay(tag: str, name: str, value: str) -> str | None:
+    if tag == "img" and name == "src":
+        return value if IMAGE.fullmatch(value) else None
+    if name in ("href", "src"):
+        return None if tag != "a" or value.lower().lstrip().startswith("data:") else value
+    return value
 
 
 class Markdown:
@@ -150,7 +92,7 @@ class Markdown:
 
 
 class _Renderer(mistune.HTMLRenderer):
-    def __init__(self, page):
+    def __init__(self, page: Markdown):
         super().__init__(escape=True)
         self._page = page
 
@@ -159,7 +101,7 @@ class _Renderer(mistune.HTMLRenderer):
         return f'<h{level} id="{anchor}">{text}</h{level}>\n'
 
     def table(self, text):
-        box = " ".join(f'{name}="{value}"' for name, value in SCROLL.items())
+        box = " ".join(f'{name}="{value}"' for name, value in BOX.items())
         return f"<div {box}><table>{text}</table></div>\n"
 
     def table_cell(self, text, align=None, head=False):
@@ -174,21 +116,71 @@ class _Renderer(mistune.HTMLRenderer):
         return super().image(text, url, title) if IMAGE.fullmatch(url) else f"[image: {text}]"
 
 
-def render_run(notebook, html, back: str | None = None) -> Path:
-    """Writes the report of one executed notebook: title, provenance, contents, results, code folded.
+def render_run(notebook: Path, html: Path, back: str | None = None) -> Path:
+    """Writes the report of an executed notebook: title, provenance, contents, results, code folded.
 
-    notebook: path of the .ipynb; `run.json` beside it gives parameters, commit, versions, seconds.
-    back: relative link to the index. Raises FileNotFoundError without the notebook.
+    `run.json` beside the notebook gives parameters, commit, versions, seconds. back: relative link to the index of
+    runs. Raises FileNotFoundError without the notebook.
     """
+    book, record = _read(notebook)
+    page = {"kind": "run", "back": back, "back_title": "All runs", "line": _provenance(record)}
+    page |= {"facts": _facts(record), "parameters": _parameters(book, record)}
+    return write_text(html, _render(book, page, Path(notebook).stem))
+
+
+def render_page(notebook: Path, html: Path, index: str | None = None) -> Path:
+    """Writes the page of a grid from the executed notebook `90_paper`: its text and outputs, code folded.
+
+    index: relative link to the index of runs.
+    """
+    book, record = _read(notebook)
+    page = {"kind": "page", "back": index, "back_title": "All runs of this grid", "line": []}
+    book.cells = [cell for cell in book.cells if not HIDDEN & set(cell.metadata.get("tags", []))]
+    return write_text(html, _render(book, page, record.get("notebook", "page")))
+
+
+def render_index(records: Sequence[dict], html: Path, title: str = "Runs", back: str | None = None) -> Path:
+    """Writes the table of a grid's runs, which sorts by its columns: of each run only what differs from the notebook's
+    defaults is shown.
+
+    records: of the finished runs (`runs.collect`). back: relative link to the page. Runs older than the code say so.
+    """
+    code, rows = runs.code_fingerprint(), []
+    for record in records:
+        state = "done" if record.get("code") == code else "older than the code"
+        link = os.path.relpath(record["folder"] / "report.html", Path(html).parent)
+        rows.append({**record, "state": state, "link": link, "differs": differing(record)})
+    counted = Counter(row["state"] for row in rows)
+    line = f"{len(rows)} runs: " + ", ".join(f"{count} {state}" for state, count in counted.items())
+    script = (paths.TEMPLATES / "page" / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = {"title": title, "back": back, "line": line, "runs": rows, "script": script, "script_hash": digest}
+    loader = jinja2.FileSystemLoader(paths.TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return write_text(html, environment.get_template("page/index.html.j2").render(page=page))
+
+
+def differing(record: dict) -> list[tuple[str, str]]:
+    """Returns the parameters of a run, name and value, that are not the notebook's defaults (nor folders)."""
+    defaults = {each.name: each.default for each in runs.read_parameters(record["notebook"])}
+    given = record.get("parameters", {})
+    return [
+        (name, _fact(value))
+        for name, value in given.items()
+        if name not in ("folder", "reads") and (name not in defaults or defaults[name] != value)
+    ]
+
+
+def _read(notebook: Path) -> tuple:
+    """Returns an executed notebook and the record of its run ({} where there is none)."""
     notebook = Path(notebook)
     book = copy.deepcopy(nbformat.read(notebook, as_version=4))
-    record_file = notebook.with_name("run.json")
-    record = json.loads(record_file.read_text(encoding="utf-8")) if record_file.exists() else {}
-    return write_text(html, run_html(book, record, notebook.stem, back))
+    record = notebook.with_name("run.json")
+    return book, json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
 
 
-def run_html(book, record: dict, name: str, back: str | None = None) -> str:
-    """Returns the report of an executed notebook (changed in place) as one string; see `render_run`."""
+def _render(book, page: dict, name: str) -> str:
+    """Returns a notebook (changed in place) as one string of HTML."""
     markdown = Markdown()
     title = _take_title(book) or name
     for cell in book.cells:
@@ -201,71 +193,12 @@ def run_html(book, record: dict, name: str, back: str | None = None) -> str:
         extra_template_basedirs=[str(paths.TEMPLATES)],
         extra_template_paths=[str(paths.TEMPLATES)],
     )
-    record = {**record, "notebook": record.get("notebook", name)}
-    page = {
-        "title": _inline(title).striptags(),
-        "heading": _inline(title),
-        "back": back,
-        "headings": markdown.headings,
-        "line": _provenance(record),
-        "facts": [(key, _fact(value)) for key, value in record.items()],
-    }
+    heading = _inline(title)
+    page = {**page, "title": heading.striptags(), "heading": heading, "headings": markdown.headings}
     return exporter.from_notebook_node(book, resources={"page": page})[0]
 
 
-def render_page(sections, html, title: str, lead: str = "", index: str | None = None) -> Path:
-    """Writes the paper page. lead: Markdown under the title; index: relative link to the index of runs."""
-    markdown = Markdown()
-    parts = []
-    for section in sections:
-        level, anchor = markdown.heading(str(Markup.escape(section.title)), section.level)
-        parts.append(
-            {
-                "level": level,
-                "anchor": anchor,
-                "title": section.title,
-                "text": markdown(section.text),
-                "blocks": [_block(block) for block in section.blocks],
-                "differs": markdown(section.differs),
-                "runs": section.runs,
-            }
-        )
-    page = {
-        "title": title,
-        "back": index,
-        "headings": markdown.headings,
-        "lead": Markdown()(lead),
-        "parts": parts,
-    }
-    return write_text(html, _template("page/paper.html.j2").render(page=page))
-
-
-def render_index(runs, html, title: str = "Runs", back: str | None = None) -> Path:
-    """Writes the table of all `Run`s of a grid. back: relative link to the paper page."""
-    states = Counter(run.state for run in runs)
-    line = f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items())
-    page = {"title": title, "back": back, "line": line, "runs": runs, "write": _fact}
-    return write_text(html, _template("page/index.html.j2").render(page=page))
-
-
-def _block(block):
-    if isinstance(block, Picture):
-        return Markup(block.html())
-    if isinstance(block, tuple):
-        picture, caption = block
-        return Markup(picture.html(caption))
-    return Markup(clean(block))
-
-
-def _may_stay(tag, name, value):
-    if tag == "img" and name == "src":
-        return bool(IMAGE.fullmatch(value))
-    if tag == "a" and name == "href":
-        return not value.lower().lstrip().startswith("data:")
-    return name in ATTRIBUTES
-
-
-def _take_title(book):
+def _take_title(book) -> str | None:
     """Takes the first heading of level one out of the first Markdown cell that has one."""
     for cell in book.cells:
         if cell.cell_type == "markdown":
@@ -276,13 +209,13 @@ def _take_title(book):
     return None
 
 
-def _inline(text):
+def _inline(text: str) -> Markup:
     """Returns one line of Markdown without a paragraph round it."""
     html = Markdown()(text).strip()
     return Markup(html[3:-4]) if html.startswith("<p>") and html.count("<p>") == 1 else Markup.escape(text)
 
 
-def _prepare(output, markdown):
+def _prepare(output, markdown: Markdown) -> None:
     """Makes an output safe to print: one kind of content stays, HTML is cleaned, progress bars end."""
     if output.output_type == "stream":
         output.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n"))
@@ -303,9 +236,8 @@ def _prepare(output, markdown):
     output.data = nbformat.from_dict(kept)
 
 
-def _provenance(record):
-    words = [record["notebook"]]
-    words += [f"{key} = {_fact(value)}" for key, value in record.get("parameters", {}).items() if key != "folder"]
+def _provenance(record: dict) -> list[str]:
+    words = [record["notebook"], *(f"{name} = {value}" for name, value in differing(record))] if record else []
     if record.get("commit"):
         dirty = " with uncommitted changes" if record.get("dirty") else ""
         words.append(f"commit {str(record['commit'])[:10]}{dirty}")
@@ -316,29 +248,45 @@ def _provenance(record):
     return words
 
 
-def _fact(value):
+def _facts(record: dict) -> list[tuple[str, str]]:
+    return [(key, _fact(value)) for key, value in record.items() if key != "parameters"]
+
+
+def _parameters(book, record: dict) -> list[tuple[str, str, str]]:
+    """Returns name, value and comment of each parameter, and takes the cells that set them out of the notebook."""
+    book.cells = [cell for cell in book.cells if not HIDDEN & set(cell.metadata.get("tags", [])) - {"setup"}]
+    if not record:
+        return []
+    comments = {each.name: each.comment for each in runs.read_parameters(record["notebook"])}
+    return [(name, _fact(value), comments.get(name, "")) for name, value in record.get("parameters", {}).items()]
+
+
+def _fact(value) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} = {_fact(item)}" for key, item in value.items())
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 500 else text[:500] + " …"
 
 
-def _template(name):
-    loader = jinja2.FileSystemLoader(paths.TEMPLATES)
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Renders a run, or the page of a grid with the index of its runs beside it:
 
-
-def main(arguments=None) -> None:
-    """Renders one run: `python -m mlutils.reporting.pages run NOTEBOOK HTML [--back LINK]`."""
-    parser = argparse.ArgumentParser(prog="python -m mlutils.reporting.pages", description="Writes HTML reports.")
-    run = parser.add_subparsers(required=True, metavar="run").add_parser("run", help="report of an executed notebook")
-    run.add_argument("notebook", type=Path)
-    run.add_argument("html", type=Path)
-    run.add_argument("--back", help="relative link to the index of runs")
+    `python -m mlutils.reporting.pages NOTEBOOK HTML [--back LINK]`.
+    """
+    parser = argparse.ArgumentParser(prog="python -m mlutils.reporting.pages", description="Writes HTML pages.")
+    parser.add_argument("notebook", type=Path, help="an executed notebook, run.json beside it")
+    parser.add_argument("html", type=Path)
+    parser.add_argument("--back", help="relative link to the index of runs")
     chosen = parser.parse_args(arguments)
     if not chosen.notebook.is_file():
         parser.error(f"no notebook at {chosen.notebook}")
-    render_run(chosen.notebook, chosen.html, chosen.back)
+    _, record = _read(chosen.notebook)
+    if record.get("notebook") != PAGE_NOTEBOOK:
+        render_run(chosen.notebook, chosen.html, chosen.back)
+        return
+    render_page(chosen.notebook, chosen.html, "index.html")
+    title = f"Runs of the grid {record['parameters']['grid']}"
+    render_index(runs.collect(record["parameters"]["reads"]), chosen.html.with_name("index.html"), title, "paper.html")
 
 
 if __name__ == "__main__":

@@ -1,49 +1,88 @@
-"""Tables as HTML and as Markdown: all text is escaped, numbers have fixed decimals (Tables 1, 2, 5)."""
+"""Tables as HTML and as Markdown: all text is escaped, numbers have fixed decimals; and how notebooks show frames."""
 
-import os
 import re
-from collections.abc import Callable, Mapping
-from html import escape
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
+from markupsafe import Markup, escape
 
 from mlutils.reporting.looks import GROUPS, look, order
 from mlutils.reporting.published import METRICS, SIZES, corpus_title
 
 MISSING = "–"  # ours is unknown
 ABSENT = "N/A"  # the paper has no such number
-CAPTION = "Alignment with the annotators' vote shares; ours with 95 % intervals, 8B and 70B as published."
+NUMBER = re.compile(r"[+\-−]?[\d.,]+( %)?\*?( ?\[[^\]]*\])?( \([^)]*\))?|–|N/A|")  # with an interval, with a count
+SHOWN = 60  # rows of a frame that a notebook shows at most
 
 
-def html(frame: pd.DataFrame, caption: str, formats: dict | None = None) -> str:
+def html(frame: pd.DataFrame, caption: str = "", formats: dict | None = None, groups: Sequence[str] = ()) -> str:
     """Returns a frame as an HTML table, its first column as row headers; the index is not shown.
 
-    formats: column -> format string (`"{:.2f}"`) or function of the value; NaN and None become an en dash.
-    Columns of two levels give two header rows. Raises ValueError for a format without its column.
+    formats: column -> format string (`"{:.2f}"`) or function of the value; NaN and None become an en dash. groups: a
+    title for each row; rows of one title stand under it. Columns of two levels give two header rows. Text that is
+    `Markup` stays as it is. Raises ValueError for a format without its column.
     """
     texts = _texts(frame, formats)
-    numeric = [pd.api.types.is_numeric_dtype(frame.dtypes.iloc[j]) for j in range(frame.shape[1])]
-    rows = [[_cell(text, numeric[j]) for j, text in enumerate(row)] for row in texts]
-    return _html(caption, _header(frame.columns, numeric), [(None, rows)])
+    columns = list(zip(*texts, strict=True)) if texts else [()] * frame.shape[1]
+    numeric = [all(NUMBER.fullmatch(Markup(text).striptags()) for text in column) for column in columns]
+    rows = [[_cell(text, *kind) for text, *kind in zip(row, numeric, _long(columns), strict=True)] for row in texts]
+    rows = ["".join([_head(row[0]), *row[1:]]) for row in rows]
+    parts = [Markup("<caption><span>{}</span></caption>").format(caption) if caption else "", "<thead>"]
+    parts += [f"<tr>{line}</tr>" for line in _header(frame.columns, numeric)] + ["</thead>"]
+    titles = list(groups) or [""] * len(rows)
+    for number, (title, row) in enumerate(zip(titles, rows, strict=True)):
+        if number == 0 or title != titles[number - 1]:
+            parts.append("</tbody><tbody>" if number else "<tbody>")
+            if title:
+                group = '<tr class="group"><th scope="rowgroup" colspan="{}">{}</th></tr>'
+                parts.append(Markup(group).format(frame.shape[1], title))
+        parts.append(f"<tr>{row}</tr>")
+    return f"<table>{''.join(parts)}{'</tbody>' if rows else ''}</table>"
 
 
 def markdown(frame: pd.DataFrame, formats: dict | None = None) -> str:
-    """Returns a frame as a Markdown table (GitHub); arguments as `html`, levels of columns are joined."""
-    columns = [" ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name) for name in frame]
-    rows = [[_escape_markdown(text) for text in row] for row in _texts(frame, formats)]
-    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
-    return _markdown([_escape_markdown(name) for name in columns], rows, numeric)
+    """Returns a frame as a Markdown table (GitHub); arguments as `html`, levels of columns are joined. Text that is
+    `Markup` stays as it is.
+    """
+    names = [" ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name) for name in frame]
+    texts = [[_escape_markdown(text) for text in row] for row in _texts(frame, formats)]
+    numeric = [all(NUMBER.fullmatch(text.replace("\\", "")) for text in column) for column in zip(*texts, strict=True)]
+    table = pd.DataFrame(texts, columns=[_escape_markdown(name) for name in names])
+    aligned = ["right" if each else "left" for each in numeric or [False] * len(names)]
+    return table.to_markdown(index=False, tablefmt="pipe", disable_numparse=True, colalign=aligned) + "\n"
 
 
-def write(texts: Mapping[Path, str]) -> list[Path]:
-    """Writes texts, each under a temporary name that is then renamed, and returns the files."""
-    for file, text in texts.items():
-        draft = file.with_name(f".{file.name}.tmp")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    return list(texts)
+def use_style() -> None:
+    """Makes notebooks show frames as `html` does: no row numbers, counts whole, other numbers to three digits."""
+    if (shell := get_ipython()) is not None:
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, show)
+
+
+def show(frame: pd.DataFrame) -> str:
+    """Returns a frame of a notebook as HTML: index levels that have names are columns, and at most SHOWN rows."""
+    named = [name is not None for name in frame.index.names]
+    if any(named) or not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.reset_index() if any(named) else frame.rename_axis("").reset_index()
+    cut = f"The first {SHOWN} of {len(frame):,} rows." if len(frame) > SHOWN else ""
+    return html(frame.head(SHOWN), cut, {name: _format(frame[name]) for name in dict.fromkeys(frame.columns)})
+
+
+def _format(column: pd.Series) -> Callable:
+    """Returns how the values of a column are written."""
+    floats = [each for each in column if isinstance(each, float) and np.isfinite(each)]
+    whole = pd.api.types.is_float_dtype(column.dtype) and all(each == round(each) for each in floats)
+    digits = 0 if whole or max(map(abs, floats), default=0) >= 1000 else 3
+
+    def write(value) -> str:
+        if isinstance(value, float):
+            return f"{value:,.{digits}f}"
+        if isinstance(value, (list, np.ndarray)):
+            return ", ".join(map(str, value))
+        return f"{value:,}" if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else str(value)
+
+    return write
 
 
 def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, caption: str = "") -> str:
@@ -52,46 +91,141 @@ def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, c
     table: corpus, documents, model, method, metric, mean, low, high, n, and best (bool; those are bold).
     published: rows of `published.alignment()`. Ours that are unknown are an en dash, the paper's `N/A`.
     """
-    metrics, groups = _alignment(table, published)
-    names = ["Model", "Method"]
-    spans = ""
-    for metric in metrics:
-        sizes = _sizes(metric, published)
-        names += ["ours", *sizes]
-        spans += f'<th scope="colgroup" colspan="{1 + len(sizes)}">{escape(METRICS[metric])}</th>'
-    header = [
-        f'<td colspan="2"></td>{spans}',
-        "".join(f'<th scope="col"{_NUMBER if j > 1 else ""}>{escape(name)}</th>' for j, name in enumerate(names)),
-    ]
-    bodies = []
-    for title, group, rows in groups:
-        lines = []
-        for model, method, cells in rows:
-            line = [_cell(model), _cell(method)]
-            for (mean, interval, best), *theirs in cells:
-                mean = f"<strong>{escape(mean)}</strong>" if best else escape(mean)
-                line.append(f"<td{_NUMBER}>{mean}{f' <small>{escape(interval)}</small>' if interval else ''}</td>")
-                line += [_cell(text, True) for text in theirs]
-            lines.append(line)
-        bodies.append((f"{title}: {group.lower()}", lines))
-    return _html(caption or CAPTION, header, bodies, header_column=1)
+
+    def write(mean: str, interval: str, best: bool) -> Markup:
+        mean = Markup("<strong>{}</strong>").format(mean) if best else escape(mean)
+        return Markup("{} <small>{}</small>").format(mean, interval) if interval else mean
+
+    frame = _alignment(table, published, write)
+    titles = frame["", "Corpus"] + ": " + frame["", "Group"].str.lower()
+    return html(frame.drop(columns=[("", "Corpus"), ("", "Group")]), caption, groups=titles.tolist())
 
 
 def alignment_markdown(table: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """Returns `alignment_html`'s table as Markdown for the README, with the corpus as the first column."""
-    metrics, groups = _alignment(table, published)
-    columns = ["Corpus", "Model", "Method"]
-    for metric in metrics:
-        columns += [METRICS[metric], *(f"paper, {size}" for size in _sizes(metric, published))]
+    """Returns `alignment_html`'s table as Markdown, with the corpus as the first column."""
+
+    def write(mean: str, interval: str, best: bool) -> Markup:
+        return Markup(f"{f'**{mean}**' if best else mean} {_escape_markdown(interval)}".strip())
+
+    frame = _alignment(table, published, write).drop(columns=[("", "Group")])
+    names = [metric if name == "ours" else f"paper, {name}" if metric else name for metric, name in frame.columns]
+    return markdown(frame.set_axis(names, axis=1))
+
+
+def _alignment(table: pd.DataFrame, published: pd.DataFrame | None, write: Callable) -> pd.DataFrame:
+    """Returns Corpus, Group, Method, Model, and of each metric ours, 8B and 70B, as texts; columns of two levels."""
+    needed = ["corpus", "model", "method", "metric", "mean", "low", "high", "n"]
+    if missing := [column for column in needed if column not in table]:
+        raise ValueError(f"table lacks the columns {missing}; it has {list(table)}")
+    table = table.assign(model=table["model"].fillna("").astype(str))
+    if "documents" not in table:
+        table["documents"] = ""
+    keys = ["corpus", "documents", "model", "method", "metric"]
+    if table.duplicated(keys).any():
+        twice = table[table.duplicated(keys)].iloc[0]
+        raise ValueError("two rows for " + ", ".join(f"{key} {twice[key]!r}" for key in keys))
+    metrics = [metric for metric in METRICS if metric in set(table["metric"])]
+    if unknown := set(table["metric"]) - set(metrics):
+        raise ValueError(f"unknown metrics {sorted(unknown)}; METRICS has {list(METRICS)}")
+    theirs = {} if published is None else _lookup(published, ["corpus", "method", "metric", "model"])
+    printed = set() if published is None else set(published["metric"])
     rows = []
-    for title, _, lines in groups:
-        for model, method, cells in lines:
-            row = [_escape_markdown(text) for text in (title, model, method)]
-            for (mean, interval, best), *theirs in cells:
-                mean = f"**{mean}**" if best else mean
-                row += [f"{mean} {_escape_markdown(interval)}".strip(), *theirs]
+    for (corpus, documents), block in table.groupby(["corpus", "documents"], sort=False, dropna=False):
+        ours = _lookup(block, ["model", "method", "metric"])
+        pairs = set(zip(block["model"], block["method"], strict=True))
+        known = {method for _, method in pairs}
+        pairs |= {("", key[1]) for key in theirs if key[0] == corpus and key[1] not in known}  # only the paper's
+        n = sorted({int(n) for n in block["n"].dropna()})
+        many = "" if not n else f", n = {n[0]}" if len(n) == 1 else f", n = {n[0]}-{n[-1]}"
+        head = corpus_title(corpus) + (f" ({documents})" if isinstance(documents, str) and documents else "") + many
+        ranks = list(GROUPS)
+        for model, method in sorted(pairs, key=lambda p: (ranks.index(look(p[1]).group), order(p[1]), p[0])):
+            row = {("", "Corpus"): head, ("", "Group"): GROUPS[look(method).group]}
+            row |= {("", "Method"): look(method).title, ("", "Model"): model or MISSING}
+            for metric in metrics:
+                row[METRICS[metric], "ours"] = write(*_ours(ours.get((model, method, metric))))
+                for name, size in SIZES.items() if metric in printed else ():
+                    beside = theirs.get((corpus, method, metric, name))
+                    row[METRICS[metric], size] = ABSENT if beside is None else f"{beside.value:.2f}"
             rows.append(row)
-    return _markdown(columns, rows, [j > 2 for j in range(len(columns))])
+    columns = pd.MultiIndex.from_tuples(rows[0])
+    return pd.DataFrame([list(row.values()) for row in rows], columns=columns, dtype=object)  # Markup is kept
+
+
+def _lookup(frame: pd.DataFrame, keys: Sequence[str]) -> dict:
+    return {tuple(getattr(row, key) for key in keys): row for row in frame.itertuples()}
+
+
+def _ours(row) -> tuple[str, str, bool]:
+    if row is None or np.isnan(row.mean):
+        return MISSING if row is None else ABSENT, "", False
+    known = not np.isnan([row.low, row.high]).any()
+    interval = f"[{row.low:.2f}, {row.high:.2f}]" if known else ""
+    return f"{row.mean:.2f}", interval, bool(getattr(row, "best", False))
+
+
+def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
+    """Returns a mean with its 95 % interval as text; a dash where the mean is unknown, no interval where that is."""
+    if pd.isna(mean):
+        return MISSING
+    return f"{mean:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def _texts(frame: pd.DataFrame, formats: dict | None) -> list[tuple]:
+    formats = formats or {}
+    if unknown := [column for column in formats if column not in frame]:
+        raise ValueError(f"formats for columns that are not there: {unknown}; the table has {list(frame)}")
+    columns = [_column(frame.iloc[:, j], formats.get(name)) for j, name in enumerate(frame.columns)]
+    return list(zip(*columns, strict=True))
+
+
+def _column(values: pd.Series, form: str | Callable | None) -> list[str]:
+    if form is None:
+        form = "{:.2f}" if pd.api.types.is_float_dtype(values.dtype) else lambda value: value
+    write = form.format if isinstance(form, str) else form
+    texts = [MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else write(value) for value in values]
+    return [text if isinstance(text, Markup) else str(text) for text in texts]
+
+
+def _long(columns: Sequence[Sequence[str]]) -> list[bool]:
+    return [any(len(text) > 60 for text in column) for column in columns]
+
+
+def _cell(text: str, number: bool, long: bool) -> str:
+    names = ["number"] * number + ["absent"] * (text in (MISSING, ABSENT)) + ["text"] * long
+    return f"<td{_kind(names)}>{escape(text)}</td>"
+
+
+def _head(cell: str) -> str:
+    return re.sub(r"^<td(.*)</td>$", r'<th scope="row"\1</th>', cell, flags=re.S)
+
+
+def _kind(names: Sequence[str]) -> str:
+    return f' class="{" ".join(names)}"' if names else ""
+
+
+def _header(columns: pd.Index, numeric: Sequence[bool]) -> list[str]:
+    """Returns a header row a level of the columns; equal neighbours of an upper level are one cell."""
+    names = [name if isinstance(name, tuple) else (name,) for name in columns]
+    lines = []
+    for level in range(len(names[0]) if names else 1):
+        line, j = "", 0
+        while j < len(names):
+            last = level == len(names[j]) - 1
+            end = next((k for k in range(j, len(names)) if names[k][: level + 1] != names[j][: level + 1]), len(names))
+            end = j + 1 if last else end
+            kind = f' scope="col"{_kind(["number"] * numeric[j])}' if last else f' scope="colgroup" colspan="{end - j}"'
+            line += f"<th{kind}>{escape(str(names[j][level]))}</th>"
+            j = end
+        lines.append(line)
+    return lines
+
+
+def _escape_markdown(text: str) -> str:
+    if isinstance(text, Markup):
+        return str(text)
+    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]>|$~])", r"\\\1", text)
 
 
 def label_order_html(table: pd.DataFrame, published: pd.DataFrame) -> str:
@@ -119,140 +253,3 @@ def _percent(row, column):
         return MISSING
     low, high = (100 * row[f"{column}_{end}"] for end in ("low", "high"))
     return f"{100 * row[column]:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
-
-
-_NUMBER = ' class="number"'
-
-
-def _sizes(metric, published):
-    """Returns the published models to show beside a metric: none where the paper does not print it."""
-    return list(SIZES.values()) if published is not None and metric in set(published["metric"]) else []
-
-
-def _alignment(table, published):
-    needed = ["corpus", "model", "method", "metric", "mean", "low", "high", "n"]
-    if missing := [column for column in needed if column not in table]:
-        raise ValueError(f"table lacks the columns {missing}; it has {list(table)}")
-    table = table.assign(model=table["model"].fillna("").astype(str))
-    if "documents" not in table:
-        table["documents"] = ""
-    keys = ["corpus", "documents", "model", "method", "metric"]
-    if table.duplicated(keys).any():
-        twice = table[table.duplicated(keys)].iloc[0]
-        raise ValueError("two rows for " + ", ".join(f"{key} {twice[key]!r}" for key in keys))
-    metrics = [metric for metric in METRICS if metric in set(table["metric"])]
-    if unknown := set(table["metric"]) - set(metrics):
-        raise ValueError(f"unknown metrics {sorted(unknown)}; METRICS has {list(METRICS)}")
-    theirs = {} if published is None else _lookup(published, ["corpus", "method", "metric", "model"])
-    groups = []
-    for (corpus, documents), block in table.groupby(["corpus", "documents"], sort=False, dropna=False):
-        ours = _lookup(block, ["model", "method", "metric"])
-        pairs = sorted(set(zip(block["model"], block["method"], strict=True)), key=lambda p: (order(p[1]), p[0]))
-        if published is not None:  # methods only the paper has: a row of its own, ours unknown
-            there = {method for _, method in pairs}
-            only = {key[1] for key in theirs if key[0] == corpus and key[1] not in there}
-            pairs = sorted([*pairs, *(("", method) for method in only)], key=lambda p: (order(p[1]), p[0]))
-        n = sorted({int(n) for n in block["n"].dropna()})
-        many = "" if not n else f", n = {n[0]}" if len(n) == 1 else f", n = {n[0]}-{n[-1]}"
-        head = corpus_title(corpus) + (f" ({documents})" if isinstance(documents, str) and documents else "") + many
-        for group, title in GROUPS.items():
-            rows = []
-            for model, method in pairs:
-                if look(method).group != group:
-                    continue
-                cells = []
-                for metric in metrics:
-                    cell = [_ours(ours.get((model, method, metric)))]
-                    found = [theirs.get((corpus, method, metric, name)) for name in SIZES]
-                    cell += [ABSENT if row is None else f"{row.value:.2f}" for row in found][
-                        : len(_sizes(metric, published))
-                    ]
-                    cells.append(cell)
-                rows.append((model or MISSING, look(method).title, cells))
-            if rows:
-                groups.append((head, title, rows))
-    return metrics, groups
-
-
-def _lookup(frame, keys):
-    return {tuple(getattr(row, key) for key in keys): row for row in frame.itertuples()}
-
-
-def _ours(row):
-    if row is None or np.isnan(row.mean):
-        return MISSING if row is None else ABSENT, "", False
-    known = not np.isnan([row.low, row.high]).any()
-    interval = f"[{row.low:.2f}, {row.high:.2f}]" if known else ""
-    return f"{row.mean:.2f}", interval, bool(getattr(row, "best", False))
-
-
-def _texts(frame, formats):
-    formats = formats or {}
-    if unknown := [column for column in formats if column not in frame]:
-        raise ValueError(f"formats for columns that are not there: {unknown}; the table has {list(frame)}")
-    columns = [_column(frame.iloc[:, j], formats.get(name)) for j, name in enumerate(frame.columns)]
-    return list(zip(*columns, strict=True))
-
-
-def _column(values, form: str | Callable | None):
-    if form is None:
-        form = "{:.2f}" if pd.api.types.is_float_dtype(values.dtype) else "{}"
-    write = form.format if isinstance(form, str) else form
-    return [MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else str(write(value)) for value in values]
-
-
-def _cell(text, number=False):
-    names = " ".join(["number"] * number + ["absent"] * (text in (MISSING, ABSENT)))
-    kind = f' class="{names}"' if names else ""
-    return f"<td{kind}>{escape(str(text))}</td>"
-
-
-def _header(columns, numeric):
-    kinds = [_NUMBER if number else "" for number in numeric]
-    if columns.nlevels == 1:
-        return [
-            "".join(
-                f'<th scope="col"{kind}>{escape(str(name))}</th>' for name, kind in zip(columns, kinds, strict=True)
-            )
-        ]
-    lines = []
-    for level in range(columns.nlevels):
-        names, line = [name[: level + 1] for name in columns], ""
-        for j, name in enumerate(names):
-            if j and level < columns.nlevels - 1 and names[j - 1] == name:
-                continue
-            span = next((k for k in range(j, len(names)) if names[k] != name), len(names)) - j
-            last = level == columns.nlevels - 1
-            kind = f' scope="col"{kinds[j]}' if last else f' scope="colgroup" colspan="{span}"'
-            line += f"<th{kind}>{escape(str(name[-1]))}</th>"
-        lines.append(line)
-    return lines
-
-
-def _html(caption, header, bodies, header_column=0):
-    columns = header[-1].count("<th")
-    parts = [
-        f"<table><caption><span>{escape(caption)}</span></caption><thead>",
-        *(f"<tr>{line}</tr>" for line in header),
-        "</thead>",
-    ]
-    for title, rows in bodies:
-        parts.append("<tbody>")
-        if title is not None:
-            parts.append(f'<tr class="group"><th scope="rowgroup" colspan="{columns}">{escape(title)}</th></tr>')
-        for row in rows:
-            row = list(row)
-            row[header_column] = re.sub(r"^<td(.*)</td>$", r'<th scope="row"\1</th>', row[header_column], flags=re.S)
-            parts.append(f"<tr>{''.join(row)}</tr>")
-        parts.append("</tbody>")
-    return "".join(parts) + "</table>"
-
-
-def _markdown(columns, rows, numeric):
-    lines = [columns, ["--:" if number else ":--" for number in numeric], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _escape_markdown(text):
-    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_\[\]>|$~])", r"\\\1", text)

@@ -1,14 +1,15 @@
-"""The verdict table at the top of the page: each claim of the paper, what decides it, and what our runs say."""
+"""Verdicts on the paper's claims, to be read: a matrix of claims and models, and the statistics behind each cell."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import pandas as pd
+from markupsafe import Markup
 
+from mlutils.readouts import changes
 from mlutils.readouts.claims import VERDICTS
-from mlutils.reporting import published, tables
-from mlutils.reporting.collected import gather, reports
-from mlutils.reporting.pages import Section
+from mlutils.reporting.changes import tuning_title
+from mlutils.reporting.published import corpus_title
+from mlutils.reporting.tables import MISSING, interval
 
 CLAIMS = {
     "C1": "At each step one label gets nearly all of the probability, more so in larger and in tuned models.",
@@ -25,92 +26,95 @@ CLAIMS = {
     "C12": "Tuned models have better F1, and worse NLL for readouts of label logits.",
     "C13": "The same holds for other model families and for several decoding heads.",
 }
-
-
-COLUMNS = ["Claim", "Statistic", "holds where", "Model", "Corpus", "Value", "n", "Verdict"]
+WORDS = dict(zip(VERDICTS, (("holds", "hold"), ("does not", "do not"), ("open", "open")), strict=True))  # one, several
 PLACE = r"(?P<statistic>.*?)(?: \((?P<place>[^()]*)\))?$"  # notebooks say in parentheses which prompts or documents
-BASE = r"([^+,]*)"  # of a model, in front of how it was tuned and asked
 
 
-def verdicts(records: Sequence[dict], root: Path) -> Section:
-    """Returns the verdicts of all runs that judge a claim: where each claim holds, and the values behind."""
-    table = gather(records, "claims")
-    notebooks = dict.fromkeys(each["notebook"] for each in records if (each["folder"] / "claims.csv").exists())
-    told = table[table["n"] > 0]
-    rows = [
-        [
-            row.claim,
-            row.statistic,
-            row.decides,
-            row.model,
-            published.corpus_title(row.corpus),
-            "–" if pd.isna(row.value) else f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]",
-            f"{row.n:,}",
-            row.verdict,
-        ]
-        for row in told.sort_values("claim", key=_number, kind="stable").itertuples()
-    ]
-    caption = (
-        "Value with 95 % interval; n: documents, answers, steps or plans of demonstrations. "
-        f"{len(table) - len(told)} of {len(table)} rows have no case at all and stand in claims.csv only."
-    )
-    return Section(
-        "Verdicts",
-        "Each claim is decided by statistics that its notebook defines before any result is seen: a row *holds* or "
-        "*does not hold* where the whole 95 % interval says so, and *cannot be told here* otherwise, or where fewer "
-        "than ten cases are at hand. A claim holds for a model and corpus where all rows do, and does not where one "
-        "does not. The paper's claims are about models of 1 to 72 billion parameters: a verdict here says whether the "
-        "same can be seen in the models traced in this grid.",
-        (
-            tables.html(summarise(table), "The claims in our words, and where they hold."),
-            tables.html(pd.DataFrame(rows, columns=COLUMNS), caption),
-        ),
-        "The thresholds are ours; the paper argues from figures.",
-        tuple(link for name in notebooks for link in reports(records, name, root)),
-    )
+def matrix(table: pd.DataFrame, write: Callable[[dict[str, str], str], str]) -> pd.DataFrame:
+    """Returns claims down and models across, and in each cell on how many corpora (and prompts) the claim holds, does
+    not hold, or is open because it cannot be told.
 
-
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row a claim: the paper's words, and the corpora (models, prompts) where it holds and where not.
-
-    table: of `claims.csv`, rows of all runs. A claim that no run measures says so. Of one base model, and models tuned
-    from it, only the tuning is named.
+    table: rows of `claims.tabulate`. A claim holds for a model and corpus where all its statistics do, and does not
+    where one does not. write(told, claim): how a cell is written, told: `2 hold` and the like by verdict.
     """
-    table = table.join(table["statistic"].str.extract(PLACE)["place"].fillna("").rename("place"))
-    bases = table["model"].str.extract(BASE)[0].unique()
-    common = bases[0] if len(bases) == 1 else ""
+    judged = _judge_places(table)
+    models = list(dict.fromkeys(sorted(judged["Model"], key=lambda name: (name.partition(":")[0], len(name)))))
     rows = []
-    for claim, words in CLAIMS.items():
-        where: dict[str, dict[str, list[str]]] = {verdict: {} for verdict in VERDICTS}
-        found = table[table["claim"] == claim]
-        for (model, corpus, place), group in found.groupby(["model", "corpus", "place"], sort=False):
-            known = set(group["verdict"])
-            verdict = next((each for each in (VERDICTS[1], VERDICTS[2]) if each in known), VERDICTS[0])
-            named = model.removeprefix(common).removeprefix("+")
-            asked = ", ".join(each for each in (named, place) if each)
-            where[verdict].setdefault(asked, []).append(published.corpus_title(corpus))
-        cells = ["; ".join(_write(asked, corpora) for asked, corpora in each.items()) or "–" for each in where.values()]
-        rows.append([claim, words, *(cells if len(found) else ["not measured in this grid", "–", "–"])])
-    return pd.DataFrame(rows, columns=["Claim", "The paper says", *(verdict.capitalize() for verdict in VERDICTS)])
+    for claim, sentence in CLAIMS.items():
+        row = {"Claim": claim, "The paper says": sentence}
+        for model in models:
+            counts = judged[(judged["claim"] == claim) & (judged["Model"] == model)]["verdict"].value_counts()
+            several = counts.sum() > 1
+            told = {
+                verdict: f"{counts[verdict]} {WORDS[verdict][int(counts[verdict] > 1)]}" if several else words[0]
+                for verdict, words in WORDS.items()
+                if verdict in counts
+            }
+            row[model] = write(told, claim) if told else MISSING
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
 
 
-def _write(asked: str, corpora: Sequence[str]) -> str:
-    return ", ".join(corpora) + (f" ({asked})" if asked else "")
+def colour(told: dict[str, str], claim: str) -> Markup:
+    """Returns a cell of `matrix` as HTML."""
+    spans = [
+        Markup('<span class="{}">{}</span>').format(WORDS[verdict][0].split()[0], text)
+        for verdict, text in told.items()
+    ]
+    return Markup("<br>").join(spans)
+
+
+def sum_up(table: pd.DataFrame) -> str:
+    """Returns in a sentence which claims hold wherever they can be told, which nowhere, and which depend."""
+    judged = _judge_places(table)
+    groups: dict[str, list[str]] = {"hold wherever they can be told": [], "hold nowhere": [], "hold in part": []}
+    groups["cannot be told, or are not measured here"] = []
+    for claim in CLAIMS:
+        told = set(judged[judged["claim"] == claim]["verdict"]) - {VERDICTS[2]}
+        place = 3 if not told else 2 if len(told) > 1 else 0 if VERDICTS[0] in told else 1
+        list(groups.values())[place].append(claim)
+    said = [f"{', '.join(claims)} {words}" for words, claims in groups.items() if claims]
+    return f"Of the paper's {len(CLAIMS)} claims, {'; '.join(said)}."
+
+
+def details(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the statistics that decide the claims, a row each that has a case: value with 95 % interval, and n."""
+    told = table[table["n"] > 0].sort_values("claim", key=_number, kind="stable")
+    rows = [
+        [r.claim, r.statistic, r.decides, r.model, corpus_title(r.corpus), interval(r.value, r.low, r.high)]
+        + [f"{r.n:,}", r.verdict]
+        for r in told.itertuples()
+    ]
+    return pd.DataFrame(rows, columns=["Claim", "Statistic", "holds where", "Model", "Corpus", "Value", "n", "Verdict"])
+
+
+def order(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns rows of all runs in the order of the claims."""
+    return table.sort_values("claim", key=_number, kind="stable") if len(table) else table
+
+
+def finetuning(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns what tuning changes (claims C1, C10, C12), a row a corpus and tuned model: tuned minus base, 95 %."""
+    titles = {statistic.name: statistic.name.partition(",")[0] for statistic in changes.TUNED.values()}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for r in table[table["statistic"].isin(titles)].itertuples():
+        row = rows.setdefault((r.corpus, r.model), {"Corpus": corpus_title(r.corpus), "Model": r.model})
+        row[titles[r.statistic]] = interval(r.value, r.low, r.high)
+    return pd.DataFrame(list(rows.values()), columns=["Corpus", "Model", *titles.values()])
+
+
+def _judge_places(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns claim, Model (base and tuning) and verdict, a row for each place where a claim is judged."""
+    places = table["statistic"].str.extract(PLACE)["place"].fillna("")
+    rows = []
+    for (claim, model, corpus, _), group in table.groupby(["claim", "model", "corpus", places], sort=False):
+        known = set(group["verdict"])
+        verdict = next((each for each in (VERDICTS[1], VERDICTS[2]) if each in known), VERDICTS[0])
+        name = changes.parse(model.partition(",")[0])
+        tuned = "" if name.tuning == changes.BASE else f": {tuning_title(name.tuning, '', corpus)}"
+        rows.append([claim, name.base + tuned, verdict])
+    return pd.DataFrame(rows, columns=["claim", "Model", "verdict"])
 
 
 def _number(claims: pd.Series) -> pd.Series:
     return claims.str[1:].astype(int)
-
-
-def write(records: Sequence[dict], folder: Path) -> list[Path]:
-    """Writes `claims.csv`, rows of all runs in the order of the claims, and `verdicts.md`, which the README holds."""
-    table = gather(records, "claims")
-    if table.empty:
-        return []
-    rows = table.sort_values("claim", key=_number, kind="stable")
-    return tables.write(
-        {
-            folder / "claims.csv": rows.to_csv(index=False, float_format="%.4f", lineterminator="\n"),
-            folder / "verdicts.md": tables.markdown(summarise(table)) + "\n",
-        }
-    )
