@@ -14,7 +14,7 @@ from scipy.stats import binomtest, entropy, quantile_test, rankdata
 from mlutils import metrics
 from mlutils.readouts import claims
 from mlutils.readouts.claims import Statistic
-from mlutils.readouts.methods import step_distributions
+from mlutils.readouts.probabilities import step_distributions
 
 NONE = "none"
 GROUPS = ("last", "intermediate")

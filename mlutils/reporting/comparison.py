@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlutils.readouts import changes
+from mlutils.metrics import METRICS, PRINTED
+from mlutils.readouts import methods
+from mlutils.readouts.model_names import parse
 from mlutils.reporting import breakdown, figures, pictures, published, tables, tuning
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.looks import is_drawn, look
 from mlutils.reporting.pages import Section
 from mlutils.reporting.pictures import Picture
 
-HEADLINE = ("encoder_blend", "stacking")  # fixed for all corpora, not chosen by their scores
-SFT = ("sft_outputs", "sft_max_over_generations")
+HEADLINE, SFT = methods.select("headline"), methods.select("after_sft")
 OTHERS = "conventions"  # in the name of documents read with other conventions than ours
 
 
@@ -56,15 +57,17 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
             continue
         free = paper[paper["group"] != "supervised"]
         for title, of in (("Published, best zero-shot row for each metric", free), ("Published, best of all", paper)):
-            best = {m: of[of["metric"] == m]["value"].agg("max" if m == "f1" else "min") for m in ("nll", "l1", "f1")}
+            best = {
+                m: of[of["metric"] == m]["value"].agg("min" if METRICS[m].lower_is_better else "max") for m in PRINTED
+            }
             rows.append([corpus, documents, title, *(f"{value:.2f}" for value in best.values())])
         for method in (*HEADLINE, "noise_floor"):
             found = ours[ours["method"] == method].set_index("metric")
             cells = [f"{r['mean']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for _, r in found.iterrows()]
             cells = dict(zip(found.index, cells, strict=True))
             if cells:
-                rows.append([corpus, documents, look(method).title, *(cells.get(m, "–") for m in ("nll", "l1", "f1"))])
-    frame = pd.DataFrame(rows, columns=["corpus", "documents", "Row", "NLL", "L1", "Example-F1"])
+                rows.append([corpus, documents, look(method).title, *(cells.get(m, "–") for m in PRINTED)])
+    frame = pd.DataFrame(rows, columns=["corpus", "documents", "Row", *(METRICS[m].title for m in PRINTED)])
     counts = table.groupby(["corpus", "documents"])["n"].max()
     frame.insert(
         0, "Corpus", [f"{_corpus(c, d)}, n = {counts[c, d]}" for c, d in frame[["corpus", "documents"]].values]
@@ -82,9 +85,7 @@ def progress(records: Sequence[dict], root: Path) -> Section:
     for metric in ("nll", "l1"):
         wide = way.pivot_table(index="Method", columns="Corpus", values=metric, sort=False)
         wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False).index].reset_index()
-        caption = (
-            f"{published.METRICS[metric]}: 0 is a constant, 1 the noise floor; below 0 is worse than the constant."
-        )
+        caption = f"{METRICS[metric].title}: 0 is a constant, 1 the noise floor; below 0 is worse than the constant."
         blocks.append(tables.html(wide, caption, {name: "{:.2f}" for name in wide.columns[1:]}))
     ahead = gather(records, "against_published")
     if len(ahead):
@@ -109,14 +110,14 @@ def _ahead(ahead):
         ["corpus", "documents", "model", "method"], sort=False
     ):
         by = found.set_index("metric")
-        leads = [(row.difference > 0) if metric == "f1" else (row.difference < 0) for metric, row in by.iterrows()]
+        leads = [(-row.difference if METRICS[m].lower_is_better else row.difference) > 0 for m, row in by.iterrows()]
         if sum(leads) < 2:
             continue
         cells = {"Corpus": _corpus(corpus, documents), "Method": look(method).title, "Model": model}
-        for metric in ("nll", "l1", "f1"):
+        for metric in PRINTED:
             row = by.loc[metric]
             mark = " (sure)" if row["ahead"] else ""
-            cells[published.METRICS[metric]] = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]{mark}"
+            cells[METRICS[metric].title] = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]{mark}"
         rows.append(cells)
     caption = (
         "Ours minus the best published value of each metric (any row, 8B or 70B), with 95 % intervals over our "
@@ -220,7 +221,9 @@ def summary(table: pd.DataFrame) -> str:
         zero_shot = values[[look(method).group == "zero-shot" for method in values["method"]]].dropna(subset="mean")
         if zero_shot.empty or OTHERS in documents:
             continue
-        best = zero_shot.loc[zero_shot["mean"].idxmin() if metric == "nll" else zero_shot["mean"].idxmax()]
+        best = zero_shot.loc[
+            zero_shot["mean"].idxmin() if METRICS[metric].lower_is_better else zero_shot["mean"].idxmax()
+        ]
         fixed = values.set_index("method")["mean"]
         beside = [
             f"{look(m).title.lower()} {fixed[m]:.2f}"
@@ -229,7 +232,7 @@ def summary(table: pd.DataFrame) -> str:
         ]
         lines.append(
             f"- **{published.corpus_title(corpus)}** (n = {best['n']}): best zero-shot readout in "
-            f"{published.METRICS[metric]} is {look(best['method']).title.lower()} of {best['model']} with "
+            f"{METRICS[metric].title} is {look(best['method']).title.lower()} of {best['model']} with "
             f"{best['mean']:.2f} [{best['low']:.2f}, {best['high']:.2f}]; {', '.join(beside)}."
         )
     return "\n".join(lines)
@@ -254,7 +257,7 @@ def for_figures(table: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return table
     named = rows["model"].str.extract(r"(?P<model>.*), (?P<shots>\d+) shots")
-    names = named["model"].map(changes.parse)
+    names = named["model"].map(parse)
     rows = rows.assign(model=[name.base for name in names], shots=named["shots"].astype(int))
     rows = rows[[name.tuning == "sft" for name in names]]
     most = rows.groupby(["corpus", "documents", "model"])["shots"].transform("max")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlutils.metrics import METRICS
 from mlutils.reporting import comparison, finetuning, generation, pages, pictures, published, tables, verdicts
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
@@ -47,7 +48,7 @@ def datasets(records: Sequence[dict], root: Path) -> Section:
         keys = ["corpus", "split", "row", "n"]
         wide = floor.pivot(index=keys, columns="metric", values="value").reset_index()
         wide["corpus"] = wide["corpus"].map(published.corpus_title)
-        metrics = {name: title for name, title in published.METRICS.items() if name in wide}
+        metrics = {name: metric.title for name, metric in METRICS.items() if name in wide}
         blocks.append(
             tables.html(
                 wide[[*keys, *metrics]].rename(columns=metrics),

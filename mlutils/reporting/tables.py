@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mlutils.metrics import METRICS
 from mlutils.reporting.looks import GROUPS, look, order
-from mlutils.reporting.published import METRICS, SIZES, corpus_title
+from mlutils.reporting.published import SIZES, corpus_title
 
 MISSING = "–"  # ours is unknown
 ABSENT = "N/A"  # the paper has no such number
@@ -58,7 +59,7 @@ def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, c
     for metric in metrics:
         sizes = _sizes(metric, published)
         names += ["ours", *sizes]
-        spans += f'<th scope="colgroup" colspan="{1 + len(sizes)}">{escape(METRICS[metric])}</th>'
+        spans += f'<th scope="colgroup" colspan="{1 + len(sizes)}">{escape(METRICS[metric].title)}</th>'
     header = [
         f'<td colspan="2"></td>{spans}',
         "".join(f'<th scope="col"{_NUMBER if j > 1 else ""}>{escape(name)}</th>' for j, name in enumerate(names)),
@@ -82,7 +83,7 @@ def alignment_markdown(table: pd.DataFrame, published: pd.DataFrame | None = Non
     metrics, groups = _alignment(table, published)
     columns = ["Corpus", "Model", "Method"]
     for metric in metrics:
-        columns += [METRICS[metric], *(f"paper, {size}" for size in _sizes(metric, published))]
+        columns += [METRICS[metric].title, *(f"paper, {size}" for size in _sizes(metric, published))]
     rows = []
     for title, _, lines in groups:
         for model, method, cells in lines:
