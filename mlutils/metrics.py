@@ -167,7 +167,7 @@ def resample(documents: int, resamples: int = 10_000, seed: int = 0) -> Iterator
     """Yields the documents that each resample draws, with replacement: int32 (some resamples, D), bounded in size.
 
     Intervals that take their draws here (`bootstrap`, `paired_difference` and others) are of the same resamples for one
-    seed. Ratios of sums over documents draw by themselves (`readouts.steps.pool`, `readouts.changes.compare`).
+    seed. Ratios of sums over documents draw by themselves (`readouts.intervals.pool`, `readouts.changes.compare`).
     """
     rng = np.random.default_rng(seed)
     size = max(1, CHUNK // documents)

@@ -289,13 +289,14 @@ def _resample(traces, conventions, seed):
         )
     found = [count(trace, conventions) for trace in traces]
     quantities = list(dict.fromkeys(name for sums, _ in found for name in sums))
-    above, below = (
+    above, below = (  # (T, D, Q) each
         np.stack([pair[i].reindex(index=shared, columns=quantities).fillna(0).to_numpy() for pair in found])
         for i in (0, 1)
     )
     size, rng, parts = len(shared), np.random.default_rng(seed), []
     number = int(np.clip(WORK // size, 1_000, RESAMPLES))
     for start in range(0, number, rows := max(1, CHUNK // size)):
+        # How often each document is drawn (rows, D), and with that the ratios (rows, T, Q).
         draws = rng.multinomial(size, np.full(size, 1 / size), min(rows, number - start)).astype(float)
         parts.append(_divide(*(np.tensordot(draws, part, ([1], [1])) for part in (above, below))))
     return _divide(above.sum(axis=1), below.sum(axis=1)), np.concatenate(parts), below > 0, quantities
@@ -312,7 +313,7 @@ def _average(values, drawn, seed):
     """
     seeds = len(values)
     picked = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), len(drawn))[..., None]
-    known = ~np.isnan(drawn)
+    known = ~np.isnan(drawn)  # (resamples, seeds, Q); picked: (resamples, seeds, 1)
     resampled = _divide((picked * np.where(known, drawn, 0)).sum(axis=1), (picked * known).sum(axis=1))
     known = ~np.isnan(values)
     return _divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0)), resampled

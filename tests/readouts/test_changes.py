@@ -67,6 +67,8 @@ def test_quantities_by_hand(tmp_path):
     assert sums["f1 hard_predictions"].tolist() == pytest.approx([0.8, 2 / 3, 1, 0])
     assert sums["l1 hard_predictions"].tolist() == pytest.approx([1, 1, 0, 2], abs=1e-6)
     assert "nll unary_breakdown" not in sums  # unary questions were not asked
+    unasked = {f"{metric} unary_breakdown" for metric in ("nll", "l1", "f1")}
+    assert set(sums) | unasked == set(changes.QUANTITIES)  # each has a title
     released, _ = changes.count(trace, "released")
     assert released["second_never"].tolist() == [0, 1, 0, 0]  # joy was said before
 
