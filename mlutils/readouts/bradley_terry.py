@@ -37,15 +37,13 @@ def fit(wins: ArrayLike, ridge: float = RIDGE) -> np.ndarray:
     return _newton(np.where(asked, p, 0.5), asked.astype(float), _design(i, j, wins.shape[1]), ridge)
 
 
-def fit_with_position(
-    first_wins: ArrayLike, ridge: float = RIDGE, shared: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
+def fit_with_position(first_wins: ArrayLike, ridge: float = RIDGE) -> tuple[np.ndarray, np.ndarray]:
     """Returns scores and a preference b for whichever label stands first: P(first wins) = sigmoid(s_i - s_j + b).
 
     first_wins: (D, K, K), [d, i, j] = P(i beats j) where i stood first, NaN where that order was not asked; it is
     meant for pairs asked in both orders, which tell b from the scores. The two orders of a pair count one half each,
-    so that the ridge, which holds b too, weighs as much as in `fit`. `shared` gives all documents one b, otherwise
-    each has its own. Returns (D, K), rows sum to zero, and b (D,). Raises ValueError as `fit` does.
+    so that the ridge, which holds b too, weighs as much as in `fit`. Returns (D, K), rows sum to zero, and b (D,), the
+    same for all documents. Raises ValueError as `fit` does.
     """
     first_wins = _checked(first_wins, ridge)
     size = first_wins.shape[1]
@@ -53,9 +51,6 @@ def fit_with_position(
     p, reverse = first_wins[:, i, j], first_wins[:, j, i]  # (D, ordered pairs)
     weight = np.where(np.isnan(p), 0.0, np.where(np.isnan(reverse), 1.0, 0.5))
     p, design = np.where(np.isnan(p), 0.5, p), _design(i, j, size)
-    if not shared:
-        found = _newton(p, weight, np.column_stack([design, np.ones(len(i))]), ridge)
-        return found[:, :-1], found[:, -1]
     if not len(p):
         return np.zeros((0, size)), np.zeros(0)
     scores = np.zeros((len(p), size))
@@ -72,16 +67,14 @@ def fit_with_position(
     return _newton(p, weight, design, ridge, b, scores), np.full(len(p), b)
 
 
-def find_constant(wins: ArrayLike, outcomes: bool = False) -> np.ndarray:
+def find_constant(wins: ArrayLike) -> np.ndarray:
     """Returns which documents have the same probability for all pairs asked, bool (D,): they say nothing of labels.
 
     wins: (D, K, K), NaN where not asked. With complements (`trace.pairwise_wins()`) that is one half everywhere; with
-    `trace.pairwise_wins(ordered=True)` it is also whoever always prefers the label at `a` by as much. `outcomes`
-    compares the winners only. A document without any pair is not constant.
+    `trace.pairwise_wins(ordered=True)` it is also whoever always prefers the label at `a` by as much. A document
+    without any pair is not constant.
     """
     wins = np.asarray(wins, float)
-    if outcomes:
-        wins = round_wins(wins)
     off = wins[:, ~np.eye(wins.shape[1], dtype=bool)]  # (D, ordered pairs)
     least, most = (f(np.where(np.isnan(off), empty, off), axis=1) for f, empty in ((np.min, 2), (np.max, -1)))
     return (most >= 0) & (most - least < TIE)

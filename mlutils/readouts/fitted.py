@@ -28,7 +28,7 @@ def calibrate(
     aside_votes: ArrayLike | None,
     single_label: bool = False,
     seed: int = 0,
-) -> Rows:
+) -> dict:
     """Returns for each readout `_calibrated`, with one slope and offset, and `_offsets`, with one a label, shrunk.
 
     Readouts that are not in `aside` are fitted on other tested documents instead, and named `_crossfitted`.
@@ -48,7 +48,7 @@ def calibrate(
     return rows
 
 
-def shift(predicted: Rows, prevalence: ArrayLike, single_label: bool = False) -> Rows:
+def shift(predicted: Rows, prevalence: ArrayLike, single_label: bool = False) -> dict:
     """Returns for each readout `_shifted`: the mean over the tested documents is the prevalence (L,), by offsets."""
     calibrated = methods.select("calibrated")
     return {
@@ -87,7 +87,7 @@ def stack(
     aside_votes: ArrayLike | None,
     single_label: bool = False,
     seed: int = 0,
-) -> tuple[Rows, Rows]:
+) -> tuple[dict, dict]:
     """Returns the stack's row of the tested documents, and of those set aside (cross-fitted, to fit decisions on).
 
     Views are the stacked rows that both have; where they share none, the stack is cross-fitted on the tested documents
