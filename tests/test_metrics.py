@@ -214,3 +214,9 @@ def test_paired_difference():
     assert math.isnan(metrics.paired_difference([1.0], [0.0])[3])
     with pytest.raises(ValueError, match="same documents"):
         metrics.paired_difference([1.0, 2.0], [1.0])
+
+
+def test_metrics_are_written_with_unit_and_direction():
+    assert metrics.METRICS["nll"].axis_label == "NLL, nats (lower is better)"
+    assert metrics.METRICS["f1"].axis_label == "Example-F1 (higher is better)"
+    assert metrics.PRINTED == ("nll", "l1", "f1")

@@ -1,14 +1,10 @@
-"""Reads answers out of traces: label steps to quantities, stored logits to label probabilities. No model is
-loaded.
-"""
+"""Reads answers out of traces: label steps to quantities, stored logits to label probabilities. Loads no model."""
 
 from mlutils.readouts import alignment, attention, bradley_terry, changes, claims, medusa, sets, steps, variants
-from mlutils.readouts.methods import (
-    METHODS,
-    Method,
+from mlutils.readouts.methods import METHODS, Method, from_trace, readable, select
+from mlutils.readouts.probabilities import (
     compare_to_none,
     first_step_softmax,
-    from_trace,
     hard,
     hard_single,
     max_over_generations,
@@ -16,7 +12,6 @@ from mlutils.readouts.methods import (
     pairwise_single,
     pairwise_with_position,
     path_marginal,
-    readable,
     step_distributions,
     unary,
     unary_single,
@@ -42,6 +37,7 @@ __all__ = [
     "pairwise_with_position",
     "path_marginal",
     "readable",
+    "select",
     "sets",
     "step_distributions",
     "steps",

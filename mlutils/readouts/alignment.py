@@ -5,15 +5,14 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from mlutils import metrics, noise_floor
 from mlutils.corpora import Corpus
-from mlutils.readouts import bradley_terry, claims
+from mlutils.readouts import bradley_terry, claims, methods
 
-LOWER_IS_BETTER = {"nll": True, "l1": True, "f1": False, "corrected_squared_error": True}
 COLUMNS = ["corpus", "documents", "model", "method", "metric", "mean", "low", "high", "n", "best"]
 SIGNIFICANT = 0.05
-FREE = ("compare_to_none", "hard_predictions", "unary_breakdown", "binary_breakdown")  # beside max-over-generations
 
 Scores = dict[tuple[str, str], dict[str, np.ndarray]]  # (model, method) -> metric -> (D,)
 
@@ -39,7 +38,7 @@ def functions(corpus: Corpus, threshold: float = 0.5) -> dict:
     return found
 
 
-def score(predicted: np.ndarray, corpus: Corpus, threshold: float = 0.5) -> dict[str, np.ndarray]:
+def score(predicted: ArrayLike, corpus: Corpus, threshold: float = 0.5) -> dict[str, np.ndarray]:
     """Returns the scores of each document by metric, (D,) each; predicted: (D, L)."""
     return {name: function(predicted, corpus.votes) for name, function in functions(corpus, threshold).items()}
 
@@ -67,37 +66,24 @@ def tabulate(
     """Returns the tidy table: one row a model, method and metric, with mean, 95 % interval and n.
 
     `best` marks the best of the methods `compared` (none: of all) where a paired bootstrap test tells it from the
-    second best (p < 0.05). documents: as `describe_documents`. absent: rows (model, method)
-    that have no form for this corpus, NaN here and "N/A" in tables. Raises ValueError where scores are of different
-    numbers of documents.
+    second best (p < 0.05). documents: as `describe_documents`. absent: rows (model, method) that have no form for this
+    corpus, NaN here and "N/A" in tables. Raises ValueError where scores are of different numbers of documents.
     """
-    rows = []
+    rows, place = [], [corpus.name, documents or describe_documents(corpus)]
     for (model, method), by_metric in scores.items():
         for metric, values in by_metric.items():
             if len(values) != len(corpus):
                 raise ValueError(f"{model} {method} has {len(values)} scores for {len(corpus)} documents")
-            mean, low, high = metrics.bootstrap(values)
-            rows.append(
-                [
-                    corpus.name,
-                    documents or describe_documents(corpus),
-                    model,
-                    method,
-                    metric,
-                    mean,
-                    low,
-                    high,
-                    len(values),
-                    False,
-                ]
-            )
+            rows.append([*place, model, method, metric, *metrics.bootstrap(values), len(values), False])
     measured = dict.fromkeys(metric for by_metric in scores.values() for metric in by_metric)
     nothing = [np.nan, np.nan, np.nan, len(corpus), False]
     for row in absent:
-        rows += [[corpus.name, documents or describe_documents(corpus), *row, metric, *nothing] for metric in measured]
+        rows += [[*place, *row, metric, *nothing] for metric in measured]
     table = pd.DataFrame(rows, columns=COLUMNS)
     for metric, group in table[table["method"].isin(compared or table["method"])].groupby("metric"):
-        ranked = group.dropna(subset="mean").sort_values("mean", ascending=LOWER_IS_BETTER[metric]).head(2)
+        ranked = (
+            group.dropna(subset="mean").sort_values("mean", ascending=metrics.METRICS[metric].lower_is_better).head(2)
+        )
         if len(ranked) == 2 and len(corpus) > 1:
             first, second = (scores[row.model, row.method][metric] for row in ranked.itertuples())
             table.loc[ranked.index[0], "best"] = metrics.paired_difference(first, second)[3] < SIGNIFICANT
@@ -164,24 +150,24 @@ def count_exclusions(corpus: Corpus, traces: Mapping[str, object], train: Corpus
     return table.set_axis(["what", "number", "which"], axis=1)
 
 
-def judge_readouts(scores: Scores, corpus: Corpus, supervised: Collection[str]) -> list[dict]:
+def judge_readouts(scores: Scores, corpus: Corpus) -> list[dict]:
     """Returns rows of the verdict table for claim C11, two for each model: see the statistics below.
 
     Paired over documents; the best other readout, and the best supervised row, are those of the lowest mean NLL.
     """
     ahead = claims.Statistic("C11", "NLL of max-over-generations minus the best other free readout", 0, above=False)
     behind = claims.Statistic("C11", "NLL of the best supervised row minus max-over-generations", 0, above=False)
-    rows = []
+    rows, supervised = [], [name for name, method in methods.METHODS.items() if method.group == "supervised"]
     for model in dict.fromkeys(model for model, method in scores if method == "max_over_generations"):
         nll = {row: by_metric["nll"] for row, by_metric in scores.items() if "nll" in by_metric}
-        best = nll[model, "max_over_generations"]
-        free = [nll[model, method] for method in FREE if (model, method) in nll]
+        maximum = nll[model, "max_over_generations"]
+        free = [nll[model, method] for method in methods.select("free") if (model, method) in nll]
         trained = [values for (_, method), values in nll.items() if method in supervised]
         for statistic, others, sign in ((ahead, free, 1), (behind, trained, -1)):
             if others:
                 other = min(others, key=np.mean)
-                found = metrics.paired_difference(*((best, other)[::sign]))[:3]
-                rows.append(claims.judge(statistic, model, corpus.name, *found, len(best)))
+                found = metrics.paired_difference(*((maximum, other)[::sign]))[:3]
+                rows.append(claims.judge(statistic, model, corpus.name, *found, len(maximum)))
     return rows
 
 
@@ -220,7 +206,7 @@ def against_published(scores: Scores, published: pd.DataFrame) -> pd.DataFrame:
             theirs = published[published["metric"] == metric]
             if method == "noise_floor" or theirs.empty:
                 continue
-            lower = LOWER_IS_BETTER[metric]
+            lower = metrics.METRICS[metric].lower_is_better
             best = theirs.loc[theirs["value"].idxmin() if lower else theirs["value"].idxmax()]
             mean, low, high = metrics.bootstrap(values - best["value"])
             ahead = high < 0 if lower else low > 0

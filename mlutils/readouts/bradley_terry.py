@@ -1,10 +1,11 @@
-"""Bradley-Terry scores of labels from pairwise answers: P(i beats j) = sigmoid(s_i - s_j) (section 6, equation 2).
+"""Bradley-Terry scores of labels from pairwise answers: P(i beats j) = sigmoid(s_i - s_j) (equation 2).
 
 The ridge makes the loss strictly convex, so each document has one optimum. Damped Newton finds it for all documents
 at once: a few passes over small dense systems, whose gradients end below 1e-10.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit
 
@@ -16,7 +17,7 @@ MOST = 200  # Newton steps; about eight are usual
 TIE = 1e-9  # probabilities this close are the same
 
 
-def fit(wins, ridge=RIDGE) -> np.ndarray:
+def fit(wins: ArrayLike, ridge: float = RIDGE) -> np.ndarray:
     """Returns the scores that minimise sum_{i<j} BCE(p_ij, sigmoid(s_i - s_j)) + ridge * sum s^2 for each document.
 
     wins: (D, K, K), wins[d, i, j] = P(i beats j) in [0, 1], 0 and 1 allowed; a pair may be given once or as
@@ -26,7 +27,7 @@ def fit(wins, ridge=RIDGE) -> np.ndarray:
     """
     wins = _checked(wins, ridge)
     i, j = np.triu_indices(wins.shape[1], 1)
-    given, reverse = wins[:, i, j], 1 - wins[:, j, i]
+    given, reverse = wins[:, i, j], 1 - wins[:, j, i]  # (D, pairs)
     refuse_rows(
         (np.abs(given - reverse) > 1e-6).any(axis=1),
         "P(i beats j) and P(j beats i) do not sum to one (answers in both orders? see fit_with_position)",
@@ -36,23 +37,20 @@ def fit(wins, ridge=RIDGE) -> np.ndarray:
     return _newton(np.where(asked, p, 0.5), asked.astype(float), _design(i, j, wins.shape[1]), ridge)
 
 
-def fit_with_position(first_wins, ridge=RIDGE, shared=True) -> tuple[np.ndarray, np.ndarray]:
+def fit_with_position(first_wins: ArrayLike, ridge: float = RIDGE) -> tuple[np.ndarray, np.ndarray]:
     """Returns scores and a preference b for whichever label stands first: P(first wins) = sigmoid(s_i - s_j + b).
 
     first_wins: (D, K, K), [d, i, j] = P(i beats j) where i stood first, NaN where that order was not asked; it is
     meant for pairs asked in both orders, which tell b from the scores. The two orders of a pair count one half each,
-    so that the ridge, which holds b too, weighs as much as in `fit`. `shared` gives all documents one b, otherwise
-    each has its own. Returns (D, K), rows sum to zero, and b (D,). Raises ValueError as `fit` does.
+    so that the ridge, which holds b too, weighs as much as in `fit`. Returns (D, K), rows sum to zero, and b (D,), the
+    same for all documents. Raises ValueError as `fit` does.
     """
     first_wins = _checked(first_wins, ridge)
     size = first_wins.shape[1]
     i, j = np.nonzero(~np.eye(size, dtype=bool))
-    p, reverse = first_wins[:, i, j], first_wins[:, j, i]
+    p, reverse = first_wins[:, i, j], first_wins[:, j, i]  # (D, ordered pairs)
     weight = np.where(np.isnan(p), 0.0, np.where(np.isnan(reverse), 1.0, 0.5))
     p, design = np.where(np.isnan(p), 0.5, p), _design(i, j, size)
-    if not shared:
-        found = _newton(p, weight, np.column_stack([design, np.ones(len(i))]), ridge)
-        return found[:, :-1], found[:, -1]
     if not len(p):
         return np.zeros((0, size)), np.zeros(0)
     scores = np.zeros((len(p), size))
@@ -69,22 +67,20 @@ def fit_with_position(first_wins, ridge=RIDGE, shared=True) -> tuple[np.ndarray,
     return _newton(p, weight, design, ridge, b, scores), np.full(len(p), b)
 
 
-def find_constant(wins, outcomes=False) -> np.ndarray:
+def find_constant(wins: ArrayLike) -> np.ndarray:
     """Returns which documents have the same probability for all pairs asked, bool (D,): they say nothing of labels.
 
     wins: (D, K, K), NaN where not asked. With complements (`trace.pairwise_wins()`) that is one half everywhere; with
-    `trace.pairwise_wins(ordered=True)` it is also whoever always prefers the label at `a` by as much. `outcomes`
-    compares the winners only. A document without any pair is not constant.
+    `trace.pairwise_wins(ordered=True)` it is also whoever always prefers the label at `a` by as much. A document
+    without any pair is not constant.
     """
     wins = np.asarray(wins, float)
-    if outcomes:
-        wins = round_wins(wins)
-    off = wins[:, ~np.eye(wins.shape[1], dtype=bool)]
+    off = wins[:, ~np.eye(wins.shape[1], dtype=bool)]  # (D, ordered pairs)
     least, most = (f(np.where(np.isnan(off), empty, off), axis=1) for f, empty in ((np.min, 2), (np.max, -1)))
     return (most >= 0) & (most - least < TIE)
 
 
-def round_wins(wins) -> np.ndarray:
+def round_wins(wins: ArrayLike) -> np.ndarray:
     """Returns outcomes: 1 where i beats j, 0 where it loses, one half for a tie; NaN stays."""
     wins = np.asarray(wins, float)
     return np.where(np.isnan(wins) | (np.abs(wins - 0.5) < TIE), wins, (wins > 0.5).astype(float))
@@ -101,8 +97,8 @@ def _newton(p, weight, design, ridge, shift=0.0, start=None) -> np.ndarray:
     p, weight: (D, P), design: (P, N). A step is halved until the loss falls.
     """
     size = design.shape[1]
-    outer = (design[:, :, None] * design[:, None, :]).reshape(len(design), size * size)
-    x = np.zeros((len(p), size)) if start is None else start.copy()
+    outer = (design[:, :, None] * design[:, None, :]).reshape(len(design), size * size)  # (P, N * N)
+    x = np.zeros((len(p), size)) if start is None else start.copy()  # (D, N)
     rows = np.arange(len(p))  # of the documents that are not done
 
     def loss(x, rows):
@@ -116,11 +112,12 @@ def _newton(p, weight, design, ridge, shift=0.0, start=None) -> np.ndarray:
         rows, q, gradient = rows[far], q[far], gradient[far]
         if not rows.size:
             return x
+        # (rows, N, N)
         curvature = ((weight[rows] * q * (1 - q)) @ outer).reshape(-1, size, size) + 2 * ridge * np.eye(size)
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]  # (rows, N)
         before, gain = loss(x[rows], rows), 1e-4 * (gradient * step).sum(axis=1)
         slack = 1e-12 * (1 + before)  # the last steps gain less than the loss is rounded by
-        length, high = np.ones(len(rows)), np.arange(len(rows))
+        length, high = np.ones(len(rows)), np.arange(len(rows))  # high: those whose loss does not fall enough yet
         while high.size:
             after = loss(x[rows[high]] - length[high, None] * step[high], rows[high])
             high = high[after > (before - gain * length + slack)[high]]

@@ -4,7 +4,6 @@ Every quantity is a ratio of two sums over documents: one draw of documents serv
 group, so that differences are paired whatever is compared. Reads traces; no model is loaded.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from mlutils.readouts import alignment, claims, steps
+from mlutils import metrics
+from mlutils.readouts import alignment, claims, methods, steps
 from mlutils.readouts.claims import Statistic
-from mlutils.readouts.methods import from_trace, readable
+from mlutils.readouts.model_names import BASE, parse
 
-BASE, ALL = "base", "all"  # the tuning of a model that is not tuned; the seed of a row over all seeds
-STAGE = re.compile(r"(?P<method>(?:sft|soft|rl)(?:_\w+)?)-(?P<corpus>[^+/]+?)(?:-seed(?P<seed>\d+))?")
-READOUTS = ("hard_predictions", "max_over_generations", "compare_to_none", "unary_breakdown")
-METRICS = ("nll", "l1", "f1")
-SHARES = ("second_next", "second_never", "alphabetical", "several", "unread")  # between 0 and 1, yes or no
+ALL = "all"  # the seed of a row over all seeds
 FEWEST_SEEDS = 3  # for a row over all seeds
 RESAMPLES, WORK, CHUNK = 10_000, 20_000_000, 4_000_000  # of documents; numbers drawn in all, and at a time
 KEYS = ["corpus", "documents", "base", "tuning", "tuned_on", "shots", "seed"]
@@ -39,31 +35,43 @@ LADDER = {
 
 
 @dataclass(frozen=True)
-class Name:
-    """What the name of a model says: its base, how it was tuned (`base` where it was not), on what, and the seed."""
+class Quantity:
+    """How a quantity of `count` is written."""
 
-    base: str
-    tuning: str = BASE  # methods, joined by + where one began from the other
-    tuned_on: str = ""  # corpora, likewise, one where they are the same
-    seed: str = ""
+    title: str
+    percent: bool = False  # a share of cases that are yes or no, written in percent
+    drawn: bool = True  # before and after tuning
+
+    @property
+    def decimals(self) -> int:
+        """Returns how many decimals are written."""
+        return 1 if self.percent else 2
 
 
-def parse(name: str) -> Name:
-    """Returns what `<base>+<method>-<corpus>[-seed<k>]+...` says; no suffix is seed 0, an untuned model has no seed.
-
-    Stages are the last parts that begin with sft, soft or rl; what stands before them is the base, a folder with a plus
-    in its name too. The seed is the last stage's, joined to an earlier one that is neither 0 nor the same.
-    """
-    base, stages = name, []
-    while (cut := base.rpartition("+"))[1] and (found := STAGE.fullmatch(cut[2])):
-        base = cut[0]
-        stages.insert(0, found)
-    if not stages:
-        return Name(name)
-    seeds = [stage["seed"] or "0" for stage in stages]
-    others = [seed for seed in dict.fromkeys(seeds[:-1]) if seed not in ("0", seeds[-1])]
-    corpora = dict.fromkeys(stage["corpus"] for stage in stages)
-    return Name(base, "+".join(stage["method"] for stage in stages), "+".join(corpora), "+".join([*others, seeds[-1]]))
+QUANTITIES = {
+    "top1_first": Quantity("Largest probability, first step"),
+    "top1_later": Quantity("Largest probability, later steps"),
+    "entropy_first": Quantity("Entropy, first step, bits"),
+    "entropy_later": Quantity("Entropy, later steps, bits", drawn=False),
+    "second_next": Quantity("Second said next, %", percent=True),
+    "second_never": Quantity("Second never said, %", percent=True),
+    "alphabetical": Quantity("Alphabetical order, %", percent=True),
+    "several": Quantity("Two or more labels, %", percent=True, drawn=False),
+    "labels": Quantity("Labels an answer"),
+    "unread": Quantity("Unread answers, %", percent=True),
+    "micro_f1": Quantity("Micro F1 of the answers", drawn=False),
+    "f1 hard_predictions": Quantity("Example-F1 of the answers"),
+}
+FOLLOWED = sorted(methods.select("followed"), key=lambda name: methods.METHODS[name].followed)
+QUANTITIES |= {  # scores; the answers' example-F1 has its own title and place above
+    f"{metric} {readout}": Quantity(
+        f"{metrics.METRICS[metric].title}, {methods.METHODS[readout].title.lower()}",
+        drawn=metric == "nll" and readout != "hard_predictions",
+    )
+    for readout in FOLLOWED
+    for metric in metrics.PRINTED
+    if f"{metric} {readout}" not in QUANTITIES
+}
 
 
 def choose(traces: Sequence) -> list:
@@ -158,11 +166,11 @@ def count(trace, conventions: str = "ours") -> tuple[pd.DataFrame, pd.DataFrame]
 
     corpus = trace.corpus
     scored = trace.complete() & (corpus.has_votes if corpus.has_votes.any() else True)
-    for method in (name for name in READOUTS if name in readable(trace)):
-        scores = alignment.score(from_trace(trace, method, conventions)[scored], corpus.take(scored))
-        for metric in (name for name in METRICS if name in scores):
-            sums[f"{metric} {method}"] = np.zeros(len(documents))
-            sums[f"{metric} {method}"][scored], counts[f"{metric} {method}"] = scores[metric], scored.astype(float)
+    for readout in (name for name in FOLLOWED if name in methods.readable(trace)):
+        scores = alignment.score(methods.from_trace(trace, readout, conventions)[scored], corpus.take(scored))
+        for name in (f"{metric} {readout}" for metric in metrics.PRINTED if metric in scores):
+            sums[name], counts[name] = np.zeros(len(documents)), scored.astype(float)
+            sums[name][scored] = scores[name.split()[0]]
     return pd.DataFrame(sums, index=documents), pd.DataFrame(counts, index=documents)
 
 
@@ -281,13 +289,14 @@ def _resample(traces, conventions, seed):
         )
     found = [count(trace, conventions) for trace in traces]
     quantities = list(dict.fromkeys(name for sums, _ in found for name in sums))
-    above, below = (
+    above, below = (  # (T, D, Q) each
         np.stack([pair[i].reindex(index=shared, columns=quantities).fillna(0).to_numpy() for pair in found])
         for i in (0, 1)
     )
     size, rng, parts = len(shared), np.random.default_rng(seed), []
     number = int(np.clip(WORK // size, 1_000, RESAMPLES))
     for start in range(0, number, rows := max(1, CHUNK // size)):
+        # How often each document is drawn (rows, D), and with that the ratios (rows, T, Q).
         draws = rng.multinomial(size, np.full(size, 1 / size), min(rows, number - start)).astype(float)
         parts.append(_divide(*(np.tensordot(draws, part, ([1], [1])) for part in (above, below))))
     return _divide(above.sum(axis=1), below.sum(axis=1)), np.concatenate(parts), below > 0, quantities
@@ -304,7 +313,7 @@ def _average(values, drawn, seed):
     """
     seeds = len(values)
     picked = np.random.default_rng([seed, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), len(drawn))[..., None]
-    known = ~np.isnan(drawn)
+    known = ~np.isnan(drawn)  # (resamples, seeds, Q); picked: (resamples, seeds, 1)
     resampled = _divide((picked * np.where(known, drawn, 0)).sum(axis=1), (picked * known).sum(axis=1))
     known = ~np.isnan(values)
     return _divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0)), resampled
@@ -318,7 +327,7 @@ def _rows(key, quantities, values, drawn, n, exact=False):
     rows = []
     for i, name in enumerate(quantities):
         low, high = _ends(drawn[:, i]) if n[i] > 1 else (np.nan, np.nan)
-        if exact and name in SHARES and values[i] in (0, 1) and n[i] > 1:
+        if exact and QUANTITIES[name].percent and values[i] in (0, 1) and n[i] > 1:
             low, high = binomtest(round(values[i] * n[i]), int(n[i])).proportion_ci(0.95)
         rows.append([*key, name, float(values[i].round(12)), float(low), float(high), int(n[i])])
     return rows

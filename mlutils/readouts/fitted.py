@@ -1,34 +1,42 @@
-"""Rows fitted on documents set aside: calibrations, prevalence shifts, a stack of views, decisions (section 7).
+"""Rows fitted on documents set aside: calibrations, prevalence shifts, a stack of views, decisions.
 
 A row is (model, method); `predicted` holds the tested documents' probabilities (D, L) by row, `aside` those of training
 documents that nothing was trained on and no demonstration shows. Where there are none, fitting is by cross-fitting on
 the tested documents, and the row's name says so.
+
+Which readouts are calibrated and shifted, and which rows are stacked, stands in `methods.METHODS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlutils import metrics
 from mlutils.corpora import Corpus
-from mlutils.readouts import calibration, stacking
+from mlutils.readouts import calibration, methods, stacking
 
-READOUTS = ("compare_to_none", "unary_breakdown", "binary_breakdown", "max_over_generations")
-VIEWS = (*READOUTS, "encoder_soft", "demux_soft", "frozen_encoder", "tfidf")  # stacked
 PREVALENCES = ("train", "natural", "demonstrations", "tested")
 
 Rows = Mapping[tuple[str, str], np.ndarray]
 
 
-def calibrate(predicted: Rows, votes, aside: Rows, aside_votes, single_label=False, seed=0) -> dict:
+def calibrate(
+    predicted: Rows,
+    votes: ArrayLike,
+    aside: Rows,
+    aside_votes: ArrayLike | None,
+    single_label: bool = False,
+    seed: int = 0,
+) -> dict:
     """Returns for each readout `_calibrated`, with one slope and offset, and `_offsets`, with one a label, shrunk.
 
     Readouts that are not in `aside` are fitted on other tested documents instead, and named `_crossfitted`.
     Raises ValueError as `calibration.fit` does.
     """
-    rows = {}
+    rows, calibrated = {}, methods.select("calibrated")
     for (model, method), values in predicted.items():
-        if method not in READOUTS:
+        if method not in calibrated:
             continue
         if (model, method) not in aside:
             name = f"{method}_crossfitted"
@@ -40,16 +48,19 @@ def calibrate(predicted: Rows, votes, aside: Rows, aside_votes, single_label=Fal
     return rows
 
 
-def shift(predicted: Rows, prevalence, single_label=False) -> dict:
+def shift(predicted: Rows, prevalence: ArrayLike, single_label: bool = False) -> dict:
     """Returns for each readout `_shifted`: the mean over the tested documents is the prevalence (L,), by offsets."""
+    calibrated = methods.select("calibrated")
     return {
         (model, f"{method}_shifted"): calibration.shift_prevalence(values, prevalence, single_label)
         for (model, method), values in predicted.items()
-        if method in READOUTS
+        if method in calibrated
     }
 
 
-def find_prevalence(which: str, tested: Corpus, train: Corpus, aside: Corpus | None, shown=()) -> np.ndarray:
+def find_prevalence(
+    which: str, tested: Corpus, train: Corpus, aside: Corpus | None, shown: Iterable[str] = ()
+) -> np.ndarray:
     """Returns the prevalence of each label, (L,), among whom `which` names.
 
     `train`: documents set aside, drawn like the tested ones; `natural`: all training documents; `demonstrations`: the
@@ -69,23 +80,39 @@ def find_prevalence(which: str, tested: Corpus, train: Corpus, aside: Corpus | N
     return calibration.prevalence(groups[which].votes)
 
 
-def stack(predicted: Rows, votes, aside: Rows, aside_votes, single_label=False, seed=0) -> tuple[dict, dict]:
+def stack(
+    predicted: Rows,
+    votes: ArrayLike,
+    aside: Rows,
+    aside_votes: ArrayLike | None,
+    single_label: bool = False,
+    seed: int = 0,
+) -> tuple[dict, dict]:
     """Returns the stack's row of the tested documents, and of those set aside (cross-fitted, to fit decisions on).
 
-    Views are those of VIEWS that both have; where they share none, the stack is cross-fitted on the tested documents
+    Views are the stacked rows that both have; where they share none, the stack is cross-fitted on the tested documents
     and named `stacking_crossfitted`. Two empty dicts where there is no view.
     """
-    views = {row: values for row, values in predicted.items() if row[1] in VIEWS}
+    stacked = methods.select("stacked")
+    views = {row: values for row, values in predicted.items() if row[1] in stacked}
     shared = [row for row in views if row in aside]
+    if not views:
+        return {}, {}
     if not shared:
-        found = stacking.cross_fit(_named(views, views), votes, seed=seed, single_label=single_label) if views else None
-        return ({} if found is None else {("", "stacking_crossfitted"): found}), {}
+        crossed = stacking.cross_fit(_named(views, views), votes, seed=seed, single_label=single_label)
+        return {("", "stacking_crossfitted"): crossed}, {}
     fitted = stacking.fit_stack(_named(aside, shared), aside_votes, single_label, seed=seed)
     held = stacking.cross_fit(_named(aside, shared), aside_votes, seed=seed, single_label=single_label)
     return {("", "stacking"): stacking.apply(fitted, _named(views, shared))}, {("", "stacking"): held}
 
 
-def decide(values, votes, held=None, held_votes=None, seed=0) -> np.ndarray:
+def decide(
+    values: ArrayLike,
+    votes: ArrayLike,
+    held: ArrayLike | None = None,
+    held_votes: ArrayLike | None = None,
+    seed: int = 0,
+) -> np.ndarray:
     """Returns the label sets with the best expected example-F1, bool (D, L), by chances calibrated to majorities.
 
     held, held_votes: what the same method predicts for documents set aside, (N, L); without them the calibration is

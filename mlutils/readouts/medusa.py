@@ -16,6 +16,7 @@ from mlutils.readouts.steps import name_models
 
 NAME = r"^medusa-head=(\d+)$"  # the variants of the view medusa
 MEASURES = ("first", "second", "entropy", "said_is_top1")
+COLUMNS = ["head", "step", "last", "measure", "mean", "low", "high", "n", "base", "missing"]
 
 
 def read(trace) -> pd.DataFrame:
@@ -32,7 +33,8 @@ def read(trace) -> pd.DataFrame:
         )
     steps = trace.steps[numbers.notna()].assign(head=numbers.dropna().astype(int))
     names = [*trace.labels, "none"]
-    shares = softmax(np.array(steps["logits"].tolist(), float).reshape(len(steps), len(names)), axis=1)
+    logits = np.array(steps["logits"].tolist(), float).reshape(len(steps), len(names))  # (steps, L + 1)
+    shares = softmax(logits, axis=1)
     largest = np.sort(shares, axis=1)[:, ::-1]
     base = steps[steps["head"] == 0]
     final = steps["document"].map(base.groupby("document")["step"].max())
@@ -63,35 +65,20 @@ def gather(traces: Sequence, reading: Callable = read) -> pd.DataFrame:
 
 
 def tabulate(trace) -> pd.DataFrame:
-    """Returns each head's label steps in numbers: head, step, last, measure, mean, low, high, n, base, missing
-    (Fig. 16).
+    """Returns each head's label steps in numbers (Fig. 16), rows of COLUMNS.
 
     `measure` is one of MEASURES; the interval is a bootstrap over the n documents that the head can read at that step.
     `base` is the mean of head 0 over the same documents; `missing` counts the documents whose step the head cannot
     read. A head that can read none of them has NaN and n = 0. Raises ValueError as `read` does.
     """
     steps = read(trace).set_index("document")
-    rows = []
-    heads = sorted(steps["head"].unique())
+    rows, heads = [], sorted(steps["head"].unique())
     for (step, last), here in steps[steps["head"] == 0].groupby(["step", "last"]):
         for head in heads:
             held = steps[(steps["head"] == head) & (steps["step"] == step) & (steps["last"] == last)]
             for measure in MEASURES:
-                mean, low, high = metrics.bootstrap(held[measure]) if len(held) else (np.nan,) * 3
-                rows.append(
-                    {
-                        "head": head,
-                        "step": step,
-                        "last": last,
-                        "measure": measure,
-                        "mean": mean,
-                        "low": low,
-                        "high": high,
-                        "n": len(held),
-                        "base": here.loc[held.index, measure].mean() if len(held) else np.nan,
-                        "missing": len(here) - len(held),
-                    }
-                )
-    columns = ["head", "step", "last", "measure", "mean", "low", "high", "n", "base", "missing"]
-    table = pd.DataFrame(rows, columns=columns)
+                told = metrics.bootstrap(held[measure]) if len(held) else (np.nan,) * 3
+                base = here.loc[held.index, measure].mean() if len(held) else np.nan
+                rows.append([head, step, last, measure, *told, len(held), base, len(here) - len(held)])
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values(["head", "step", "last"], kind="stable", ignore_index=True)

@@ -1,8 +1,8 @@
-"""Exact set marginals out of a trace: P(label in the answer's set), P(set) and the expected number of labels, with
-certified bounds (section 7).
+"""Exact set marginals out of a trace: P(label in the answer's set), P(set), expected number of labels, all bounded.
 
-The view `sets` stores what the model holds after each list that it was asked about (table `nodes`). The tree is put
-together here, so that repeats or the step distributions can be treated differently without a model.
+Ours, not the paper's; the bounds are certified. The view `sets` stores what the model holds after each list that it was
+asked about (table `nodes`). The tree is put together here, so that repeats or the step distributions can be treated
+differently without a model.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,14 @@ from scipy.special import softmax
 
 from mlutils.sets import Marginals, expand
 
-__all__ = ["Marginals", "expand", "from_trace", "judge_greedy", "middle", "tabulate_bounds", "tabulate_sets"]
-__all__ += ["tabulate_sizes"]
 
-
-def from_nodes(nodes: pd.DataFrame, labels: Sequence[str], repeats="kept", longest=None, temperature=1.0) -> Marginals:
+def from_nodes(
+    nodes: pd.DataFrame,
+    labels: Sequence[str],
+    repeats: str = "kept",
+    longest: int | None = None,
+    temperature: float = 1.0,
+) -> Marginals:
     """Returns the marginals of one document from the rows of `nodes` about it.
 
     Lists that were not asked about stay open, and widen the bounds. `temperature` divides the logits of the step
@@ -40,7 +43,7 @@ def from_nodes(nodes: pd.DataFrame, labels: Sequence[str], repeats="kept", longe
     )
 
 
-def from_trace(trace, repeats="kept", temperature=1.0) -> list[Marginals]:
+def from_trace(trace, repeats: str = "kept", temperature: float = 1.0) -> list[Marginals]:
     """Returns the marginals of each document of a trace, in order; a document without nodes has bounds 0 and 1."""
     nodes = dict(list(trace.table("nodes").groupby("document", sort=False)))
     none = trace.table("nodes").iloc[:0]

@@ -1,4 +1,4 @@
-"""Label steps as one tidy table, and the numbers of section 4 read from it (Fig. 2, 3, 5, 9, 10, 11, Table 4).
+"""Label steps as one tidy table, and the paper's numbers read from it (Fig. 2, 3, 5, 9, 10, 11, Table 4).
 
 All of it is arithmetic on whole arrays: a trace of 43,000 documents takes seconds.
 """
@@ -8,13 +8,12 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
-from scipy.stats import binomtest, entropy, quantile_test, rankdata
+from numpy.typing import ArrayLike
+from scipy.stats import entropy
 
-from mlutils import metrics
-from mlutils.readouts import claims
+from mlutils.readouts import claims, intervals
 from mlutils.readouts.claims import Statistic
-from mlutils.readouts.methods import step_distributions
+from mlutils.readouts.probabilities import step_distributions
 
 NONE = "none"
 GROUPS = ("last", "intermediate")
@@ -22,7 +21,6 @@ QUANTITIES = ("first", "second", "next_said", "second_next", "second_is_next", "
 SHARES = ("second_is_next",)  # quantities that are yes or no
 HIGH = 0.9  # a step probability above it is counted as spiky
 FEWEST = 10  # Fig. 5 drops points with so many documents or fewer
-RESAMPLES, WORK = 10_000, 20_000_000  # of a bootstrap, and the numbers it may draw
 APART = ("family", "form", "shots", "new_tokens", "seed", "conventions")  # what tells traces apart but their documents
 KEYS = ["model", "corpus"]
 STATISTICS = {
@@ -38,11 +36,12 @@ STATISTICS = {
 
 
 def tabulate(trace, variant: str = "list", conventions: str = "ours") -> pd.DataFrame:
-    """Returns one row a label step of a trace: the columns of `derive`, and document, the names of the labels, mass
-    (of the labels in the full softmax) and status (of the answer); documents without a label step have no row.
+    """Returns one row a label step of a trace: the columns of `derive`, with labels by name, and document, mass (of the
+    labels in the full softmax) and status (of the answer); documents without a label step have no row.
 
-    conventions: ours takes the label that was generated, released the argmax of the step distribution (section 8).
-    Raises ValueError for a trace without the view list or the variant, and for steps that `derive` refuses.
+    conventions: ours takes the label that was generated, released the argmax of the step distribution, as in the
+    paper's code. Raises ValueError for a trace without the view list or the variant, and for steps that `derive`
+    refuses.
     """
     if "list" not in trace.settings["views"]:
         raise ValueError(f"{trace.folder} has the views {trace.settings['views']}: trace with asked=[list, ...]")
@@ -59,7 +58,7 @@ def tabulate(trace, variant: str = "list", conventions: str = "ours") -> pd.Data
     said = pd.Index(names).get_indexer(steps["label"])
     if (said < 0).any() or (rows < 0).any():
         raise ValueError(f"{trace.folder} has steps of labels or documents that are not its own: trace it again")
-    logits = np.array(steps["logits"].tolist(), float).reshape(len(steps), len(names))
+    logits = np.array(steps["logits"].tolist(), float).reshape(len(steps), len(names))  # (steps, L + 1)
     columns = derive(rows, steps["step"].to_numpy(int), said, logits, trace.gold, conventions)
     for name in ("label", "top1", "second_label"):
         columns[name] = names[columns[name]]
@@ -69,7 +68,14 @@ def tabulate(trace, variant: str = "list", conventions: str = "ours") -> pd.Data
     return pd.DataFrame({"document": columns.pop("document"), "step": columns.pop("step"), **columns})
 
 
-def derive(document, step, said, logits, gold, conventions: str = "ours") -> dict[str, np.ndarray]:
+def derive(
+    document: ArrayLike,
+    step: ArrayLike,
+    said: ArrayLike,
+    logits: np.ndarray,
+    gold: np.ndarray,
+    conventions: str = "ours",
+) -> dict[str, np.ndarray]:
     """Returns what Fig. 2, 3, 5, 9, 10, 11 and Table 4 need of N label steps, as arrays (N,) under the columns' names.
 
     document (N,): rows of gold (D, L), ascending; step (N,): r, from 1 upwards within a document; said (N,): columns
@@ -84,18 +90,18 @@ def derive(document, step, said, logits, gold, conventions: str = "ours") -> dic
     start = at - step + 1
     if (start < 0).any() or (document[start] != document).any() or (np.diff(step)[follows[:-1]] != 1).any():
         raise ValueError("the label steps of a document must be 1, 2, ... without a gap: trace it again")
-    probabilities = step_distributions(logits[:, None])[:, 0]  # refuses what is not finite
+    probabilities = step_distributions(logits[:, None])[:, 0]  # (N, L + 1); refuses what is not finite
     ranked = np.argsort(-logits, axis=1, kind="stable")  # of logits: small probabilities may be equal by rounding
     top, second, after = ranked[:, 0], ranked[:, 1], np.where(follows, at + 1, at)
     label = top if conventions == "released" else said
-    lists = np.full((len(gold), step.max(initial=1)), -1)
+    lists = np.full((len(gold), step.max(initial=1)), -1)  # (D, steps of the longest list)
     lists[document, step - 1] = label
-    lists, ahead = lists[document], np.arange(1, lists.shape[1] + 1) - step[:, None]
+    lists, ahead = lists[document], np.arange(1, lists.shape[1] + 1) - step[:, None]  # (N, steps of the longest list)
     second_later = (lists == second[:, None]) & (ahead > 0)
     repeated = ((lists == label[:, None]) & (ahead < 0)).any(axis=1)
     new = ~repeated & (label < gold.shape[1])
     running = np.cumsum(new)
-    right = np.column_stack([gold, ~gold.any(axis=1)])  # none is right where no label is gold
+    right = np.column_stack([gold, ~gold.any(axis=1)])  # (D, L + 1): none is right where no label is gold
     count = np.bincount(document, minlength=len(gold))
     distinct = np.bincount(document, weights=new, minlength=len(gold)).astype(int)
     return {
@@ -178,7 +184,7 @@ def _place(trace):
 
 def select(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Returns the steps for which a quantity of Fig. 2, 3, 10 is defined: next_said (`r+1 pred`) and second_next only
-    at intermediate steps, next_said only where the label said next is not the most probable at r (section 8).
+    at intermediate steps, next_said only where the label said next is not the most probable at r.
     """
     kept = table[quantity].notna()
     return table[kept & (table["next_label"] != table["top1"])] if quantity == "next_said" else table[kept]
@@ -199,45 +205,13 @@ def summarise(table: pd.DataFrame, steps: Sequence[int] = (1, 2, 3), seed: int =
             kept = select(found[(found["step"] == step) & (found["last"] == (group == "last"))], quantity)
             values = kept[quantity].to_numpy(float)
             row = {"model": model, "corpus": corpus, "step": step, "group": group, "quantity": quantity}
-            row["mean"], row["low"], row["high"] = _interval(values == 1 if quantity in SHARES else values, seed)
+            row["mean"], row["low"], row["high"] = intervals.mean(values == 1 if quantity in SHARES else values, seed)
             if quantity not in SHARES:
-                row["median"], row["median_low"], row["median_high"] = median(values)
+                row["median"], row["median_low"], row["median_high"] = intervals.median(values)
             if quantity not in (*SHARES, "entropy"):
-                row["above"], row["above_low"], row["above_high"] = _interval(values > HIGH, seed)
+                row["above"], row["above_low"], row["above_high"] = intervals.mean(values > HIGH, seed)
             rows.append(row | {"n": len(values)})
     return pd.DataFrame(rows)
-
-
-def median(values) -> tuple[float, float, float]:
-    """Returns the median of documents (D,) and its exact 95 % interval; NaN ends for fewer than six."""
-    values = np.asarray(values, float)
-    if not len(values):
-        return np.nan, np.nan, np.nan
-    low, high = quantile_test(values, p=0.5).confidence_interval(0.95)
-    return float(np.median(values)), float(low), float(high)
-
-
-def pool(values, documents, seed: int = 0) -> tuple[float, float, float]:
-    """Returns a share of N steps and its 95 % interval from resampling documents with all their steps.
-
-    values: bool (N,); documents: (N,). NaN without a step, NaN ends for one document. Where all values are equal, a
-    bootstrap would end at the share itself: the exact binomial interval over documents stands in for it.
-    """
-    if not len(values):
-        return np.nan, np.nan, np.nan
-    codes = pd.factorize(np.asarray(documents))[0]
-    pairs = np.column_stack([np.bincount(codes, weights=np.asarray(values, float)), np.bincount(codes)])
-    share = float(pairs[:, 0].sum() / pairs[:, 1].sum())
-    if len(pairs) == 1:
-        return share, np.nan, np.nan
-    if share in (0, 1):  # every resample is the same: the exact interval of as many documents as trials
-        low, high = binomtest(round(share * len(pairs)), len(pairs)).proportion_ci(0.95)
-        return share, float(low), float(high)
-    # Documents with equal counts are interchangeable: how often a resample holds each kind is a multinomial draw.
-    kinds, numbers = np.unique(pairs, axis=0, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(pairs), numbers / len(pairs), RESAMPLES) @ kinds
-    low, high = np.quantile(draws[:, 0] / draws[:, 1], [0.025, 0.975])
-    return share, float(low), float(high)
 
 
 def never_said(table: pd.DataFrame, conventions: str = "ours", seed: int = 0) -> pd.DataFrame:
@@ -245,15 +219,15 @@ def never_said(table: pd.DataFrame, conventions: str = "ours", seed: int = 0) ->
     which it is never said afterwards), low, high (documents resampled), n (steps), documents, and not_next (percent of
     all intermediate steps, C4) with not_next_low, not_next_high, intermediate (their number).
 
-    conventions: released counts a label said before r as said (section 8). A table without such steps has NaN rows.
+    conventions: released counts a label said before r as said. A table without such steps has NaN rows.
     """
     rows = []
     for (model, corpus), found in table.groupby(KEYS, sort=False):
         going = found[~found["last"]]
         missed = going[going["second_is_next"] == 0]
         said = missed["second_later"] | (missed["second_before"] if conventions == "released" else False)
-        shares = (100 * np.array(pool(~said, missed["document"], seed))).tolist()
-        others = (100 * np.array(pool(going["second_is_next"] == 0, going["document"], seed))).tolist()
+        shares = (100 * np.array(intervals.pool(~said, missed["document"], seed))).tolist()
+        others = (100 * np.array(intervals.pool(going["second_is_next"] == 0, going["document"], seed))).tolist()
         rows.append([model, corpus, *shares, len(missed), missed["document"].nunique(), *others, len(going)])
     shown = ["not_next", "not_next_low", "not_next_high", "intermediate"]
     return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n", "documents", *shown])
@@ -277,7 +251,7 @@ def accuracy(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         pairs = first_two(table, fewest)
         pairs = pairs[(pairs["model"] == key[0]) & (pairs["corpus"] == key[1])]
         for label in ("first", "second"):
-            found = _interval(pairs[label].to_numpy(bool), seed)
+            found = intervals.mean(pairs[label].to_numpy(bool), seed)
             rows.append([*key, gold, label, *found, len(pairs), len(pairs) > FEWEST])
     return pd.DataFrame(rows, columns=[*KEYS, "gold", "label", "mean", "low", "high", "n", "shown"])
 
@@ -295,32 +269,13 @@ def ranks(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         for label in (2, 3):
             values = found.loc[found["position"] == label, "first_rank"].to_numpy()
             for place in range(1, int(values.max(initial=0)) + 1):
-                rows.append([*key, "A", label, place, *_interval(values == place, seed), len(values)])
+                rows.append([*key, "A", label, place, *intervals.mean(values == place, seed), len(values)])
         at = found.loc[found["step"] == 1, "second_at"]
         said = at.dropna()
-        rows.append([*key, "B", 0, 0, *_interval(at.isna().to_numpy(), seed), len(at)])
+        rows.append([*key, "B", 0, 0, *intervals.mean(at.isna().to_numpy(), seed), len(at)])
         for place in range(2, int(said.max()) + 1 if len(said) else 0):
-            rows.append([*key, "B", 0, place, *_interval((said == place).to_numpy(), seed), len(said)])
+            rows.append([*key, "B", 0, place, *intervals.mean((said == place).to_numpy(), seed), len(said)])
     return pd.DataFrame(rows, columns=[*KEYS, "reading", "label", "place", "mean", "low", "high", "n"])
-
-
-def separation(last, intermediate) -> tuple[float, float, float]:
-    """Returns how well a number tells last from intermediate steps: the area under the ROC curve, folded to 0.5 (not at
-    all) ... 1, with DeLong's 95 % interval.
-
-    last (M,), intermediate (N,): one step a document. NaN where a group has fewer than two steps (C3).
-    """
-    last, intermediate = np.asarray(last, float), np.asarray(intermediate, float)
-    m, n = len(last), len(intermediate)
-    if min(m, n) < 2:
-        return np.nan, np.nan, np.nan
-    joined = rankdata(np.concatenate([last, intermediate]))
-    above = (joined[:m] - rankdata(last)) / n  # share of intermediate steps below each last one, ties by half
-    below = 1 - (joined[m:] - rankdata(intermediate)) / m
-    area, reach = above.mean(), ndtri(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
-    low, high = max(area - reach, 0), min(area + reach, 1)
-    ends = sorted([max(low, 1 - low), max(high, 1 - high)])
-    return float(max(area, 1 - area)), 0.5 if low < 0.5 < high else float(ends[0]), float(ends[1])
 
 
 def judge(table: pd.DataFrame, conventions: str = "ours", seed: int = 0, place: str = "") -> list[dict]:
@@ -333,24 +288,15 @@ def judge(table: pd.DataFrame, conventions: str = "ours", seed: int = 0, place: 
         share, here = never.loc[key], pairs[(pairs["model"] == key[0]) & (pairs["corpus"] == key[1])]
         going = found.loc[~found["last"], "document"].nunique()
         values = {
-            "spiky": (*median(one["first"]), len(one)),
-            "later spiky": (*median(two["first"]), len(two)),
-            "as spiky": (*_interval(two["first"] - one["first"].reindex(two.index), seed), len(two)),
+            "spiky": (*intervals.median(one["first"]), len(one)),
+            "later spiky": (*intervals.median(two["first"]), len(two)),
+            "as spiky": (*intervals.mean(two["first"] - one["first"].reindex(two.index), seed), len(two)),
             "not next": (*share[["not_next", "not_next_low", "not_next_high"]] / 100, going),
             "never": (*share[["value", "low", "high"]] / 100, int(share["documents"])),
-            "first better": (*_interval(here["first"].astype(float) - here["second"], seed), len(here)),
+            "first better": (*intervals.mean(here["first"].astype(float) - here["second"], seed), len(here)),
         }
         for name, at in (("told at 1", one), ("told at 2", two)):
             ends, goes = at.loc[at["last"], "first"], at.loc[~at["last"], "first"]
-            values[name] = *separation(ends, goes), min(len(ends), len(goes))
+            values[name] = *intervals.separation(ends, goes), min(len(ends), len(goes))
         rows += [claims.judge(statistic, *key, *values[name], place) for name, statistic in STATISTICS.items()]
     return rows
-
-
-def _interval(values, seed):
-    """Returns mean, low, high over documents (D,), one value each; yes and no (bool) are resampled as shares."""
-    values = np.asarray(values)
-    if values.dtype == bool or not len(values):
-        return pool(values, np.arange(len(values)), seed)
-    # As many resamples as elsewhere, but fewer for large traces: their intervals are narrow, and there are many.
-    return metrics.bootstrap(values, int(np.clip(WORK // len(values), 1_000, RESAMPLES)), seed)

@@ -10,16 +10,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from mlutils.readouts import changes
-from mlutils.readouts.changes import ALL, BASE
-from mlutils.reporting.changes import QUANTITIES, TUNINGS, in_percent, order_tunings, tuning_title
+from mlutils.readouts.changes import ALL, QUANTITIES
+from mlutils.readouts.model_names import BASE
+from mlutils.reporting.changes import TUNINGS, in_percent, order_tunings, tuning_title
 from mlutils.reporting.figures import TEXT
 from mlutils.reporting.looks import BLUE, BROWN, GREEN, GREY, ORANGE, SKY
 from mlutils.reporting.pictures import plain, use_style
 
 SHOTS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (BROWN, "D"))
-PANELS = tuple(
-    name for name in QUANTITIES if name not in ("entropy_later", "several", "micro_f1", "nll hard_predictions")
-)
+PANELS = tuple(name for name, quantity in QUANTITIES.items() if quantity.drawn)
 RUNGS = ("top1_first", "top1_later", "entropy_first", "second_next", "second_never", "micro_f1")
 RUNGS += ("nll max_over_generations", "nll compare_to_none")
 
@@ -50,7 +49,7 @@ def before_after(levels: pd.DataFrame) -> Figure:
         _draw_panel(axis, rows, tunings, numbers)
         n = sorted({int(each) for each in rows["n"]} or {0})
         many = f"{n[0]}" if len(n) == 1 else f"{n[0]}-{n[-1]}"
-        axis.set_title(plain(textwrap.fill(QUANTITIES[names[k]], 24)) + f"\nn = {many}", fontsize=7)
+        axis.set_title(plain(textwrap.fill(QUANTITIES[names[k]].title, 24)) + f"\nn = {many}", fontsize=7)
         axis.set_yticks(
             range(len(tunings)),
             [plain(tuning_title(*each, levels["corpus"].iloc[0])) for each in tunings] if k % columns == 0 else [],
@@ -149,7 +148,7 @@ def ladder(levels: pd.DataFrame, sizes: Mapping[str, int], rungs: Sequence[str])
         axis.xaxis.set_major_locator(FixedLocator(shown))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1e6:.3g}"))
-        axis.set_title(plain(textwrap.fill(QUANTITIES[names[k]], 24)), fontsize=7)
+        axis.set_title(plain(textwrap.fill(QUANTITIES[names[k]].title, 24)), fontsize=7)
         axis.grid(True, axis="y")
     for axis in axes[-1]:
         axis.set_xlabel("parameters, millions")

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mlutils.metrics import METRICS
 from mlutils.reporting.figures import COLUMN, TEXT, log_axis
 from mlutils.reporting.looks import look
 from mlutils.reporting.pictures import plain, use_style
-from mlutils.reporting.published import METRICS, corpus_title
+from mlutils.reporting.published import corpus_title
 
 METHODS = ("binary_breakdown", "binary_breakdown_outcomes")
 SHOWN = ("nll", "l1", "f1")
@@ -41,8 +42,7 @@ def outcomes_against_probabilities(table: pd.DataFrame) -> Figure:
         if len(models) > 1:
             axis_row[0].set_ylabel(plain(model))
     for axis, metric in zip(axes[0], metrics, strict=True):
-        better = "higher" if metric == "f1" else "lower"
-        axis.set_title(f"{METRICS[metric]}{', nats' if metric == 'nll' else ''} ({better} is better)")
+        axis.set_title(METRICS[metric].axis_label)
     for axis, metric in zip(axes[-1], metrics, strict=True):  # only now: a limit set earlier would stop autoscaling
         log_axis(axis.yaxis) if metric == "nll" else axis.set_ylim(bottom=0)
         axis.set_xticks(range(len(corpora)), [_corpus_label(table, corpus) for corpus in corpora])

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from mlutils.readouts import changes, steps
-from mlutils.readouts.changes import ALL, BASE, SHARES
+from mlutils.metrics import METRICS, PRINTED
+from mlutils.readouts import changes, methods, steps
+from mlutils.readouts.changes import ALL, QUANTITIES
+from mlutils.readouts.model_names import BASE, parse
 from mlutils.reporting import published
 from mlutils.reporting.looks import BLACK, BLUE, GREEN, ORANGE, PINK, RED, look
 from mlutils.reporting.published import corpus_title
@@ -19,24 +21,6 @@ TUNINGS = {  # title, colour, marker, dash; a chain has the look of its last sta
     "soft": ("Soft targets", GREEN, "^", ":"),
     "rl_f1": ("RL (F1)", BLUE, "D", "--"),
     "rl_marginals": ("RL (marginals)", PINK, "P", "-."),
-}
-QUANTITIES = {
-    "top1_first": "Largest probability, first step",
-    "top1_later": "Largest probability, later steps",
-    "entropy_first": "Entropy, first step, bits",
-    "entropy_later": "Entropy, later steps, bits",
-    "second_next": "Second said next, %",
-    "second_never": "Second never said, %",
-    "alphabetical": "Alphabetical order, %",
-    "several": "Two or more labels, %",
-    "labels": "Labels an answer",
-    "unread": "Unread answers, %",
-    "micro_f1": "Micro F1 of the answers",
-    "f1 hard_predictions": "Example-F1 of the answers",
-    "nll hard_predictions": "NLL, hard predictions",
-    "nll max_over_generations": "NLL, max-over-generations",
-    "nll compare_to_none": "NLL, compare-to-none",
-    "nll unary_breakdown": "NLL, unary breakdown",
 }
 
 
@@ -82,7 +66,7 @@ def gather_steps(traces: Sequence, base: str, conventions: str = "ours") -> pd.D
     """
     found = {}
     for trace in changes.choose(traces):
-        name, corpus = changes.parse(trace.settings["model"]), trace.settings["corpus"]
+        name, corpus = parse(trace.settings["model"]), trace.settings["corpus"]
         if name.base == base:
             rank = (-int(trace.settings["shots"]), name.seed, -len(trace.documents))
             found.setdefault((name.tuning, name.tuned_on, corpus), []).append((rank, trace))
@@ -119,16 +103,16 @@ def wide(table: pd.DataFrame, quantities: Sequence[str], signed: bool = False) -
             },
         )
         if row.quantity in quantities:
-            cells[QUANTITIES[row.quantity]] = _text(row, signed)
+            cells[QUANTITIES[row.quantity].title] = _text(row, signed)
     return pd.DataFrame(list(rows.values())).reindex(
-        columns=["Corpus", "Model", "Tuning", "Shots", "Seeds", *(QUANTITIES[name] for name in quantities)]
+        columns=["Corpus", "Model", "Tuning", "Shots", "Seeds", *(QUANTITIES[name].title for name in quantities)]
     )
 
 
 def _text(row, signed):
     if np.isnan(row.mean):
         return "–"
-    digits = 1 if row.quantity in SHARES else 2
+    digits = QUANTITIES[row.quantity].decimals
     number = f"{row.mean:+.{digits}f}" if signed else f"{row.mean:.{digits}f}"
     sure = "*" if signed and (row.low > 0 or row.high < 0) else ""
     interval = "" if np.isnan(row.low) else f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
@@ -137,7 +121,7 @@ def _text(row, signed):
 
 def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns rows of `changes.compare` with shares in percent."""
-    factor = np.where(rows["quantity"].isin(SHARES), 100.0, 1.0)
+    factor = np.where([QUANTITIES[name].percent for name in rows["quantity"]], 100.0, 1.0)
     return rows.assign(**{name: rows[name] * factor for name in ("mean", "low", "high")})
 
 
@@ -175,7 +159,7 @@ def describe(levels: pd.DataFrame, quantity: str) -> str:
         f"{row.base}, {tuning_title(row.tuning, row.tuned_on, row.corpus)}, {row.shots} shots {row.mean:.2f}"
         for row in rows.itertuples()
     ]
-    return f"{QUANTITIES[quantity]}: {'; '.join(dict.fromkeys(told)) or 'none'}."
+    return f"{QUANTITIES[quantity].title}: {'; '.join(dict.fromkeys(told)) or 'none'}."
 
 
 def describe_steps(table: pd.DataFrame, quantity: str) -> str:
@@ -194,20 +178,20 @@ def beside_published(levels: pd.DataFrame) -> pd.DataFrame:
     )
     theirs = published.alignment()
     table = []
-    for method, readout in (("sft_outputs", "hard_predictions"), ("sft_max_over_generations", "max_over_generations")):
+    for method, readout in ((name, methods.METHODS[name].after_sft) for name in methods.select("after_sft")):
         for corpus in dict.fromkeys(rows["corpus"]):
             paper = theirs[(theirs["corpus"] == corpus) & (theirs["method"] == method)]
             paper = paper.drop_duplicates("metric").set_index("metric")["value"]
             if paper.empty:
                 continue
             first = {"Corpus": corpus_title(corpus), "Row": look(method).title}
-            table.append(first | {"Model": "published"} | {m: f"{paper[m]:.2f}" for m in changes.METRICS})
-            ours = rows[rows["quantity"].isin([f"{m} {readout}" for m in changes.METRICS]) & (rows["corpus"] == corpus)]
+            table.append(first | {"Model": "published"} | {m: f"{paper[m]:.2f}" for m in PRINTED})
+            ours = rows[rows["quantity"].isin([f"{m} {readout}" for m in PRINTED]) & (rows["corpus"] == corpus)]
             for key, found in ours.groupby(["documents", "base", "tuning", "tuned_on", "shots", "seed"], sort=False):
                 name = f"{changes.name_tuned(*key[1:4])}, {key[4]} shots" + (
                     "" if key[5] == ALL else f", seed {key[5]}"
                 )
                 cells = {row.quantity.split()[0]: _text(row, False) for row in found.itertuples()}
                 table.append(first | {"Model": f"{name} ({key[0]}, n = {found['n'].max()})"} | cells)
-    names = {"nll": "NLL", "l1": "L1", "f1": "Example-F1"}
+    names = {metric: METRICS[metric].title for metric in PRINTED}
     return pd.DataFrame(table, columns=["Corpus", "Row", "Model", *names]).rename(columns=names)

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mlutils.readouts import changes
+from mlutils.metrics import METRICS, PRINTED
+from mlutils.readouts import methods
+from mlutils.readouts.model_names import parse
 from mlutils.reporting import published
 from mlutils.reporting.looks import is_drawn, look
 from mlutils.reporting.steps import write_never_said
 from mlutils.reporting.tables import MISSING, interval
 
-HEADLINE = ("encoder_blend", "stacking")  # fixed for all corpora, not chosen by their scores
-SFT = ("sft_outputs", "sft_max_over_generations")
+HEADLINE, SFT = methods.select("headline"), methods.select("after_sft")
 OTHERS = "conventions"  # in the name of documents read with other conventions than ours
 COUNTED = {"annotators_total": ("annotators_total", "Annotators", "{:.0f}")}
 COUNTED |= {"annotators_per_document": ("annotators_per_example", "a document", "{:.2f}")}
@@ -47,7 +48,7 @@ def noise_floors(table: pd.DataFrame) -> pd.DataFrame:
     keys = ["corpus", "split", "row", "n"]
     told = [interval(r.mean, r.low, r.high) for r in table.itertuples()]
     wide = table.assign(told=told).pivot(index=keys, columns="metric", values="told").reset_index()
-    metrics = {name: title for name, title in published.METRICS.items() if name in wide}
+    metrics = {name: metric.title for name, metric in METRICS.items() if name in wide}
     return wide.assign(corpus=wide["corpus"].map(published.corpus_title))[[*keys, *metrics]].rename(columns=metrics)
 
 
@@ -93,7 +94,7 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
 
     Ours are the rows of HEADLINE, the same for all corpora, with 95 % intervals.
     """
-    rows, theirs, names = [], published.alignment(), ("nll", "l1", "f1")
+    rows, theirs = [], published.alignment()
     for (corpus, documents), ours in table.groupby(["corpus", "documents"], sort=False):
         paper = theirs[theirs["corpus"] == corpus]
         if paper.empty or OTHERS in documents or not ours["method"].isin(HEADLINE).any():
@@ -101,16 +102,14 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
         head = f"{_corpus(corpus, documents)}, n = {ours['n'].max()}"
         free = paper[paper["group"] != "supervised"]
         for title, of in (("Published, best zero-shot row for each metric", free), ("Published, best of all", paper)):
-            best = [of[of["metric"] == m]["value"].agg("max" if m == "f1" else "min") for m in names]
+            best = [of[of["metric"] == m]["value"].agg(METRICS[m].best) for m in PRINTED]
             rows.append([head, title, *(f"{value:.2f}" for value in best)])
         for method in (*HEADLINE, "noise_floor"):
             found = ours[ours["method"] == method].set_index("metric")
             if len(found):
-                cells = [
-                    interval(*found.loc[m, ["mean", "low", "high"]]) if m in found.index else MISSING for m in names
-                ]
-                rows.append([head, look(method).title, *cells])
-    return pd.DataFrame(rows, columns=["Corpus", "Row", "NLL", "L1", "Example-F1"])
+                cells = found.reindex(list(PRINTED))[["mean", "low", "high"]].to_numpy()
+                rows.append([head, look(method).title, *(interval(*cell) for cell in cells)])
+    return pd.DataFrame(rows, columns=["Corpus", "Row", *(METRICS[m].title for m in PRINTED)])
 
 
 def way(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -137,15 +136,15 @@ def ahead(table: pd.DataFrame) -> pd.DataFrame:
     table = table.fillna({"model": ""})
     for (corpus, documents, model, method), found in table.groupby(keys, sort=False):
         by = found.set_index("metric")
-        leads = [(row.difference > 0) if metric == "f1" else (row.difference < 0) for metric, row in by.iterrows()]
+        leads = [(-row.difference if METRICS[m].lower_is_better else row.difference) > 0 for m, row in by.iterrows()]
         if sum(leads) < 2 or OTHERS in documents:
             continue
         cells = {"Corpus": _corpus(corpus, documents), "Method": look(method).title, "Model": model or MISSING}
-        for metric in ("nll", "l1", "f1"):
+        for metric in PRINTED:
             row = by.loc[metric]
             mark = "*" if row["ahead"] else ""
             told = f"{row['difference']:+.2f}{mark} [{row['low']:+.2f}, {row['high']:+.2f}]"
-            cells[published.METRICS[metric]] = told
+            cells[METRICS[metric].title] = told
         rows.append(cells)
     return pd.DataFrame(rows)
 
@@ -180,7 +179,7 @@ def summary(table: pd.DataFrame) -> str:
         zero_shot = values[[look(method).group == "zero-shot" for method in values["method"]]].dropna(subset="mean")
         if zero_shot.empty or OTHERS in documents:
             continue
-        best = zero_shot.loc[zero_shot["mean"].idxmin() if metric == "nll" else zero_shot["mean"].idxmax()]
+        best = zero_shot.loc[zero_shot["mean"].agg(f"idx{METRICS[metric].best}")]
         fixed = values.set_index("method")["mean"]
         beside = [
             f"{look(m).title.lower()} {fixed[m]:.2f}"
@@ -189,7 +188,7 @@ def summary(table: pd.DataFrame) -> str:
         ]
         lines.append(
             f"{published.corpus_title(corpus)} (n = {best['n']}): best zero-shot readout in "
-            f"{published.METRICS[metric]} is {look(best['method']).title.lower()} of {best['model']} with "
+            f"{METRICS[metric].title} is {look(best['method']).title.lower()} of {best['model']} with "
             f"{best['mean']:.2f} [{best['low']:.2f}, {best['high']:.2f}]; {', '.join(beside)}."
         )
     return " ".join(lines)
@@ -214,7 +213,7 @@ def for_figures(table: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return table
     named = rows["model"].str.extract(r"(?P<model>.*), (?P<shots>\d+) shots")
-    names = named["model"].map(changes.parse)
+    names = named["model"].map(parse)
     rows = rows.assign(model=[name.base for name in names], shots=named["shots"].astype(int))
     rows = rows[[name.tuning == "sft" for name in names]]
     most = rows.groupby(["corpus", "documents", "model"])["shots"].transform("max")

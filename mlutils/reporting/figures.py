@@ -7,12 +7,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mlutils.reporting.looks import BLACK, BLUE, GREY, METHOD_LOOK, RED, is_drawn, look, order
+from mlutils.metrics import METRICS
+from mlutils.reporting.looks import BLACK, BLUE, GREY, RED, is_drawn, look, order
 from mlutils.reporting.pictures import Picture, load, plain, save, use_style
-from mlutils.reporting.published import METRICS, SIZES, corpus_title
+from mlutils.reporting.published import SIZES, corpus_title
 
 __all__ = [
-    "METHOD_LOOK",
     "Picture",
     "alignment_bars",
     "alignment_scatter",
@@ -28,7 +28,6 @@ PUBLISHED = {"8B": dict(marker="o", markersize=3.6), "70B": dict(marker="s", mar
 SCATTER_PUBLISHED = {"8B": 3.6, "70B": 6.0}  # there the marker says the method, the size says the model
 LINES = {"noise_floor": "-", "constant_0.1": "--", "uniform": "--", "base_rate": "-."}  # of the scatter
 RANKS = 12  # labels that Fig. 4 shows at most: behind them lies nearly nothing
-BETTER = {"f1": "higher is better"}
 
 
 def alignment_scatter(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
@@ -68,9 +67,9 @@ def alignment_scatter(table: pd.DataFrame, published: pd.DataFrame | None = None
         log_axis(axis.xaxis)
         axis.grid(True)
         axis.set_title(_panel_title(ours, corpus))
-        axis.set_xlabel(_axis_title("l1"))
+        axis.set_xlabel(METRICS["l1"].axis_label)
         if j == 0:
-            axis.set_ylabel((f"{plain(model)}\n" if len(models) > 1 else "") + _axis_title("nll"))
+            axis.set_ylabel((f"{plain(model)}\n" if len(models) > 1 else "") + METRICS["nll"].axis_label)
     shown = set(table["method"]) | (set(published["method"]) if published is not None else set())
     _legend(
         fig,
@@ -124,7 +123,7 @@ def alignment_bars(table: pd.DataFrame, published: pd.DataFrame | None = None) -
         axis.tick_params(axis="y", length=0)
         axis.grid(True, axis="x")
         if i == len(corpora) - 1:
-            axis.set_xlabel(_axis_title(metric))
+            axis.set_xlabel(METRICS[metric].axis_label)
         if j == 0:
             axis.set_title(_panel_title(_rows(table, corpus=corpus), corpus), loc="left", fontweight="bold")
         if ours.empty and (theirs is None or theirs.empty):
@@ -287,11 +286,6 @@ def _panel_title(rows, corpus):
     numbers = sorted({int(n) for n in rows["n"]})
     many = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
     return f"{plain(corpus_title(corpus))}, n = {many}"
-
-
-def _axis_title(metric):
-    unit = ", nats" if metric == "nll" else ""
-    return f"{METRICS[metric]}{unit} ({BETTER.get(metric, 'lower is better')})"
 
 
 def _arms(mean, low, high):

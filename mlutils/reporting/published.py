@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mlutils import paths
+from mlutils import metrics, paths
 
 CORPORA = {
     "goemotions": "GoEmotions",
@@ -12,12 +12,6 @@ CORPORA = {
     "msp_podcast": "MSP-Podcast",
     "boxes": "Boxes",
     "vignettes": "Vignettes",  # ours, not the paper's
-}
-METRICS = {
-    "nll": "NLL",
-    "l1": "L1",
-    "f1": "Example-F1",
-    "corrected_squared_error": "Corrected squared error",
 }
 MODELS = {
     "meta-llama/Llama-3.1-8B-Instruct": "Llama 3.1 8B Instruct",
@@ -36,11 +30,11 @@ def corpus_title(name: str) -> str:
 
 
 def alignment() -> pd.DataFrame:
-    """Returns Tables 2 and 5: table, model, group, method, corpus, metric (nll, l1, f1), value."""
+    """Returns Tables 2 and 5: table, model, group, method, corpus, metric (`metrics.PRINTED`), value."""
     wide = _read("table2_table5_alignment.csv").rename(columns={"example_f1": "f1"})
     wide["model"] = wide["model"].replace(MODELS)
     columns = ["table", "model", "group", "method", "corpus"]
-    tidy = wide.melt(columns, ["nll", "l1", "f1"], "metric", "value")
+    tidy = wide.melt(columns, list(metrics.PRINTED), "metric", "value")
     return tidy[tidy["value"].notna()].reset_index(drop=True)
 
 
@@ -58,9 +52,8 @@ def datasets() -> pd.DataFrame:
 
 def never_predicted() -> pd.DataFrame:
     """Returns Table 4: corpus, model, value (percent of second labels not said next that are never said)."""
-    return _read("table4_second_label_never_predicted.csv").rename(
-        columns={"pct_never_predicted_given_not_next": "value"}
-    )
+    table = _read("table4_second_label_never_predicted.csv")
+    return table.rename(columns={"pct_never_predicted_given_not_next": "value"})
 
 
 def attention() -> pd.DataFrame:

@@ -8,8 +8,9 @@ import pandas as pd
 from IPython import get_ipython
 from markupsafe import Markup, escape
 
+from mlutils.metrics import METRICS
 from mlutils.reporting.looks import GROUPS, look, order
-from mlutils.reporting.published import METRICS, SIZES, corpus_title
+from mlutils.reporting.published import SIZES, corpus_title
 
 MISSING = "–"  # ours is unknown
 ABSENT = "N/A"  # the paper has no such number
@@ -143,10 +144,10 @@ def _alignment(table: pd.DataFrame, published: pd.DataFrame | None, write: Calla
             row = {("", "Corpus"): head, ("", "Group"): GROUPS[look(method).group]}
             row |= {("", "Method"): look(method).title, ("", "Model"): model or MISSING}
             for metric in metrics:
-                row[METRICS[metric], "ours"] = write(*_ours(ours.get((model, method, metric))))
+                row[METRICS[metric].title, "ours"] = write(*_ours(ours.get((model, method, metric))))
                 for name, size in SIZES.items() if metric in printed else ():
                     beside = theirs.get((corpus, method, metric, name))
-                    row[METRICS[metric], size] = ABSENT if beside is None else f"{beside.value:.2f}"
+                    row[METRICS[metric].title, size] = ABSENT if beside is None else f"{beside.value:.2f}"
             rows.append(row)
     columns = pd.MultiIndex.from_tuples(rows[0])
     return pd.DataFrame([list(row.values()) for row in rows], columns=columns, dtype=object)  # Markup is kept

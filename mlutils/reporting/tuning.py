@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mlutils.metrics import METRICS
 from mlutils.reporting.figures import GREY, TEXT, log_axis
 from mlutils.reporting.looks import look, order
 from mlutils.reporting.pictures import plain, use_style
-from mlutils.reporting.published import METRICS
 
 SHOWN = ("nll", "f1")
 
@@ -71,8 +71,7 @@ def base_against_tuned(paired: pd.DataFrame) -> Figure:
             if metric == "nll":
                 log_axis(axis.xaxis)
             if i == len(pairs) - 1:
-                better = "higher" if metric == "f1" else "lower"
-                axis.set_xlabel(f"{METRICS[metric]}{', nats' if metric == 'nll' else ''} ({better} is better)")
+                axis.set_xlabel(METRICS[metric].axis_label)
         corpora = int(_of(paired, pair)["corpora"].max())
         title = f"{pair[0]} against {pair[1]}, {corpora} {'corpus' if corpora == 1 else 'corpora'}"
         line[0].set_title(plain(textwrap.fill(title, 100)), loc="left", fontweight="bold")

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from mlutils.readouts import changes
 from mlutils.readouts.claims import VERDICTS
+from mlutils.readouts.model_names import BASE, parse
 from mlutils.reporting.changes import tuning_title
 from mlutils.reporting.published import corpus_title
 from mlutils.reporting.tables import MISSING, interval
@@ -110,8 +111,8 @@ def _judge_places(table: pd.DataFrame) -> pd.DataFrame:
     for (claim, model, corpus, _), group in table.groupby(["claim", "model", "corpus", places], sort=False):
         known = set(group["verdict"])
         verdict = next((each for each in (VERDICTS[1], VERDICTS[2]) if each in known), VERDICTS[0])
-        name = changes.parse(model.partition(",")[0])
-        tuned = "" if name.tuning == changes.BASE else f": {tuning_title(name.tuning, '', corpus)}"
+        name = parse(model.partition(",")[0])
+        tuned = "" if name.tuning == BASE else f": {tuning_title(name.tuning, '', corpus)}"
         rows.append([claim, name.base + tuned, verdict])
     return pd.DataFrame(rows, columns=["claim", "Model", "verdict"])
 

@@ -153,8 +153,8 @@ def test_c11_is_decided_by_paired_differences(corpus):
         ("", "encoder_soft"): {"nll": base - 0.25},
         ("", "tfidf"): {"nll": base - 5},  # a reference row, not a supervised one
     }
-    ahead, behind = alignment.judge_readouts(scores, corpus, ["encoder_soft"])
+    ahead, behind = alignment.judge_readouts(scores, corpus)
     assert ahead["value"] == pytest.approx(-0.5) and ahead["verdict"] == "holds" and ahead["n"] == 40
     assert behind["value"] == pytest.approx(-0.25) and behind["verdict"] == "holds"
     scores["m", "unary_breakdown"] = {"nll": base - 0.1}
-    assert alignment.judge_readouts(scores, corpus, [])[0]["verdict"] == "does not hold"
+    assert alignment.judge_readouts(scores, corpus)[0]["verdict"] == "does not hold"

@@ -137,44 +137,37 @@ def test_impossible_arguments(shape, ridge, problem):
             fit(np.full(shape, 0.5), ridge)
 
 
-def slow_position_loss(parameters, first_wins, shared):
-    """Returns the loss of scores and offsets over ordered pairs; both orders of a pair count one half each."""
+def slow_position_loss(parameters, first_wins):
+    """Returns the loss of scores and one offset over ordered pairs; both orders of a pair count one half each."""
     documents, size = first_wins.shape[:2]
     scores = parameters[: documents * size].reshape(documents, size)
-    offsets = np.broadcast_to(parameters[documents * size :], (documents,))
+    offset = parameters[documents * size]
     total = RIDGE * (parameters**2).sum()
     for d in range(documents):
         for i in range(size):
             for j in range(size):
                 if i != j and not np.isnan(first_wins[d, i, j]):
                     weight = 1 if np.isnan(first_wins[d, j, i]) else 0.5
-                    total += weight * cross_entropy(first_wins[d, i, j], scores[d, i] - scores[d, j] + offsets[d])
+                    total += weight * cross_entropy(first_wins[d, i, j], scores[d, i] - scores[d, j] + offset)
     return total
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_scores_and_position_agree_with_a_slow_optimiser(shared):
+def test_scores_and_position_agree_with_a_slow_optimiser():
     first_wins = expit(np.random.default_rng(5).normal(1, 2, (3, 4, 4)))
     first_wins[0, 1, 2] = first_wins[2, 3, 0] = NAN  # asked in one order only
-    scores, offsets = bradley_terry.fit_with_position(first_wins, shared=shared)
-    start = np.zeros(12 + (1 if shared else 3))
-    slow = minimize(slow_position_loss, start, args=(first_wins, shared), method="BFGS", options={"gtol": 1e-7})
+    scores, offsets = bradley_terry.fit_with_position(first_wins)
+    slow = minimize(slow_position_loss, np.zeros(13), args=(first_wins,), method="BFGS", options={"gtol": 1e-7})
     assert scores.ravel() == pytest.approx(slow.x[:12], abs=1e-4)
-    assert offsets == pytest.approx(np.broadcast_to(slow.x[12:], (3,)), abs=1e-4)
-    assert (len(set(offsets)) == 1) == shared
+    assert offsets == pytest.approx(np.full(3, slow.x[12]), abs=1e-4)
+    assert len(set(offsets)) == 1
 
 
 def test_position_alone_leaves_the_scores_at_zero():
     always_a = np.full((2, 5, 5), 0.9)
-    for shared in (True, False):
-        scores, offsets = bradley_terry.fit_with_position(always_a, shared=shared)
+    for documents, pairs in ((1, 10), (2, 20)):  # ten pairs a document against the same ridge
+        scores, offsets = bradley_terry.fit_with_position(always_a[:documents])
         assert np.abs(scores).max() < 1e-8
-        # Ten pairs a document against the ridge; shared, twenty pairs against the same ridge.
-        pairs = 20 if shared else 10
         assert pairs * (expit(offsets) - 0.9) + 2 * RIDGE * offsets == pytest.approx(0, abs=1e-8)
-    one = always_a[:1] * np.linspace(0.2, 1, 5)[:, None]
-    own, shared = (bradley_terry.fit_with_position(one, shared=s) for s in (False, True))
-    assert own[0] == pytest.approx(shared[0], abs=1e-8) and own[1] == pytest.approx(shared[1], abs=1e-8)
 
 
 def test_a_preference_for_a_is_told_from_the_labels():
@@ -195,7 +188,6 @@ def test_documents_without_information_are_found():
     first_wins = np.full((2, 3, 3), NAN)  # asked in one order: a always wins, by as much or by more and less
     first_wins[:, [0, 1, 2], [1, 2, 0]] = [[0.7, 0.7, 0.7], [0.7, 0.8, 0.9]]
     assert list(bradley_terry.find_constant(first_wins)) == [True, False]
-    assert list(bradley_terry.find_constant(first_wins, outcomes=True)) == [True, True]
 
 
 def test_outcomes_keep_ties_and_missing_pairs():

@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mlutils import metrics
 from mlutils.readouts import changes, steps
@@ -47,38 +45,6 @@ def pick(table, quantity, **values):
     return row
 
 
-@pytest.mark.parametrize(
-    ("name", "parts"),
-    [
-        ("miniature-s", ("miniature-s", "base", "", "")),
-        ("miniature-s+sft-vignettes", ("miniature-s", "sft", "vignettes", "0")),
-        ("miniature-s+sft_icl-vignettes-seed2", ("miniature-s", "sft_icl", "vignettes", "2")),
-        ("a/b-8B+rl_f1-msp_podcast-seed10", ("a/b-8B", "rl_f1", "msp_podcast", "10")),
-        ("m+sft-vignettes+rl_marginals-vignettes-seed2", ("m", "sft+rl_marginals", "vignettes", "2")),
-        ("m+sft-vignettes-seed2+soft-vignettes-seed2", ("m", "sft+soft", "vignettes", "2")),
-        ("m+sft-vignettes-seed1+soft-mfrc-seed2", ("m", "sft+soft", "vignettes+mfrc", "1+2")),
-        ("folder/with+plus", ("folder/with+plus", "base", "", "")),
-        ("folder/with+plus/m+soft-mfrc", ("folder/with+plus/m", "soft", "mfrc", "0")),
-    ],
-)
-def test_what_a_name_says(name, parts):
-    assert changes.parse(name) == changes.Name(*parts)
-
-
-word = st.text("abcdefgh", min_size=1, max_size=4)
-stages = st.lists(st.tuples(st.sampled_from(["sft", "soft", "rl_f1", "sft_icl"]), word), max_size=3)
-
-
-@given(word, stages, st.integers(0, 30))
-@settings(max_examples=60)
-def test_names_are_read_as_they_are_written(base, chain, seed):
-    suffix = f"-seed{seed}" if seed else ""
-    name = changes.parse("+".join([base, *(f"{method}-{corpus}{suffix}" for method, corpus in chain)]))
-    assert name.base == base and name.tuning == ("+".join(method for method, _ in chain) or "base")
-    assert name.tuned_on.split("+") == (list(dict.fromkeys(corpus for _, corpus in chain)) or [""])
-    assert name.seed == (str(seed) if chain else "")
-
-
 def test_quantities_by_hand(tmp_path):
     """d0 says joy, anger, fear (second labels fear, joy, anger); d1 anger, joy; d2 none; d3 nothing."""
     logits = [[2, 3, 6, 1], [5, 1, 2.5, 1.5], [0.5, 9, 0.4, 0.1], [3, 2, 0, 0], [0, 0, 4, 0], [1, 1, 2, 6]]
@@ -101,6 +67,8 @@ def test_quantities_by_hand(tmp_path):
     assert sums["f1 hard_predictions"].tolist() == pytest.approx([0.8, 2 / 3, 1, 0])
     assert sums["l1 hard_predictions"].tolist() == pytest.approx([1, 1, 0, 2], abs=1e-6)
     assert "nll unary_breakdown" not in sums  # unary questions were not asked
+    unasked = {f"{metric} unary_breakdown" for metric in ("nll", "l1", "f1")}
+    assert set(sums) | unasked == set(changes.QUANTITIES)  # each has a title
     released, _ = changes.count(trace, "released")
     assert released["second_never"].tolist() == [0, 1, 0, 0]  # joy was said before
 

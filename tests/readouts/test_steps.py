@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
 from mlutils import reporting
 from mlutils.readouts import claims, steps
@@ -95,7 +94,7 @@ def test_the_released_code_takes_the_argmax_for_the_label(tmp_path):
 
 
 def slow(lists, logits, gold, order):
-    """One dictionary a step, read off the definitions of section 5 with loops."""
+    """One dictionary a step, read off the definitions with loops."""
     rows, at = [], 0
     for document, said in enumerate(lists):
         logit, at = logits[at : at + len(said)], at + len(said)
@@ -229,34 +228,6 @@ def test_both_readings_of_fig_11(trace):
     table = steps.ranks(steps.gather([trace])).set_index(["reading", "label", "place"])["mean"]
     assert table["A", 2].to_dict() == {1: 0, 2: 1} and table["A", 3].to_dict() == {1: 0, 2: 0, 3: 1}
     assert table["B", 0].to_dict() == {0: 0, 2: 1}
-
-
-def test_pooled_shares_resample_documents_with_all_their_steps():
-    values, documents = [1, 1, 1, 0], ["a", "a", "a", "b"]
-    assert steps.pool(values, documents) == (0.75, 0, 1)  # a sample of a, a or of b, b is likely
-    assert steps.pool([], [])[0] != steps.pool([], [])[0]
-    assert np.isnan(steps.pool([1, 0], ["a", "a"])[1:]).all()
-    none = steps.pool([0] * 6, ["a", "b", "c"] * 2)  # all equal: 1 - 0.025 ** (1 / 3) of three documents
-    assert none == pytest.approx((0, 0, 1 - 0.025 ** (1 / 3)))
-    rng = np.random.default_rng(0)
-    each = rng.random(400) < 0.3
-    mean, low, high = steps.pool(each, np.arange(400))
-    deviation = np.sqrt(0.3 * 0.7 / 400)
-    assert mean == each.mean() and high - low == pytest.approx(2 * 1.96 * deviation, rel=0.15)
-    repeated = steps.pool(np.repeat(each, 5), np.repeat(np.arange(400), 5))
-    assert repeated == pytest.approx((mean, low, high))  # five equal steps a document are no more evidence
-
-
-def test_the_area_is_scikit_learns_folded_and_delong_is_near_the_bootstrap():
-    rng = np.random.default_rng(1)
-    last, going = rng.normal(0, 1, 60).round(1), rng.normal(0.8, 1, 50).round(1)
-    area, low, high = steps.separation(last, going)
-    truth, scores = np.r_[np.ones(60), np.zeros(50)], np.r_[last, going]
-    assert area == pytest.approx(1 - roc_auc_score(truth, scores)) and low < area < high
-    draws = [roc_auc_score(1 - truth, np.r_[rng.choice(last, 60), rng.choice(going, 50)]) for _ in range(400)]
-    assert (low, high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.03)
-    assert steps.separation(last, last)[:2] == (0.5, 0.5)
-    assert steps.separation([1, 2], [3, 4])[0] == 1 and np.isnan(steps.separation([1], [2, 3])[0])
 
 
 def test_verdicts_of_a_spiky_list_and_of_a_model_that_says_one_label(tmp_path):

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from mlutils import paths
-from mlutils.reporting import looks, published
+from mlutils import metrics, paths, readouts
+from mlutils.reporting import published
 
 
 def test_alignment_holds_the_printed_numbers():
@@ -23,14 +23,14 @@ def test_alignment_holds_the_printed_numbers():
 def test_alignment_uses_our_names():
     table = published.alignment()
     assert set(table["corpus"]) == {"goemotions", "mfrc", "hatexplain", "msp_podcast"}
-    assert set(table["metric"]) == {"nll", "l1", "f1"}
+    assert set(table["metric"]) == {"nll", "l1", "f1"} == set(metrics.PRINTED)
     assert set(table["model"]) == set(published.SIZES)
-    assert set(table["method"]) <= set(looks.METHOD_LOOK)
+    assert set(table["method"]) <= set(readouts.METHODS)
     assert not table.duplicated(["model", "method", "corpus", "metric"]).any()
 
 
 def test_hard_rows_satisfy_the_clipping_identity():
-    # section 6: for hard predictions NLL = -ln(1e-8) x L1; the tables print two decimals
+    # For hard predictions NLL = -ln(1e-8) x L1; the tables print two decimals.
     wide = published.alignment().pivot(index=["model", "method", "corpus"], columns="metric", values="value")
     hard = wide.xs("hard_predictions", level="method").query("corpus in ['goemotions', 'mfrc']")
     assert len(hard) == 4

@@ -1,51 +1,64 @@
-"""The verdict table: every claim has a row, judged or not measured."""
+"""Verdicts to be read: every claim has a row, a cell counts places, statistics stand behind it."""
 
-from bs4 import BeautifulSoup
+import pandas as pd
+from markupsafe import Markup
 
 from mlutils.readouts import claims
 from mlutils.readouts.claims import Statistic, judge
 from mlutils.reporting import verdicts
 
-
-def cells(block):
-    rows = BeautifulSoup(block, "html.parser").find("tbody").find_all("tr")
-    return [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in rows]
+NAN = float("nan")
 
 
-def test_every_claim_has_a_row(tmp_path):
-    folder = tmp_path / "20_steps" / "run"
-    folder.mkdir(parents=True)
-    rows = [judge(Statistic(claim, "s", 0), "m", "mfrc", 1.0, 0.5, 1.5, 40) for claim in ("C10", "C2")]
-    rows.append(judge(Statistic("C2", "of nothing", 0), "m", "boxes", float("nan"), float("nan"), float("nan"), 0))
-    claims.tabulate(rows).to_csv(folder / "claims.csv", index=False)
-    records = [{"notebook": "20_steps", "folder": folder}, {"notebook": "10_trace", "folder": tmp_path}]
-    section = verdicts.verdicts(records, tmp_path)
-    summary, values = (cells(block) for block in section.blocks)
-    assert [row[0] for row in summary] == list(verdicts.CLAIMS)
-    assert summary[1][2:] == ["MFRC", "–", "Boxes"] and summary[9][2:] == ["MFRC", "–", "–"]
-    assert summary[0][2] == "not measured in this grid"
-    assert [row[0] for row in values] == ["C2", "C10"]  # nothing stands behind a row without a case
-    assert values[0][1:] == ["s", "above 0", "m", "MFRC", "1.00 [0.50, 1.50]", "40", "holds"]
-    assert "1 of 3 rows" in section.blocks[1]
-    assert section.runs == (("20_steps: run", "20_steps/run/report.html"),)
-    file, summary = verdicts.write(records, tmp_path)
-    assert [line.split(",")[0] for line in file.read_text().splitlines()] == ["claim", "C2", "C2", "C10"]
-    assert "| C2 |" in summary.read_text()
-    assert verdicts.write([], tmp_path) == []
+def row(claim, name, value, corpus="mfrc", model="m"):
+    return judge(Statistic(claim, name, 0), model, corpus, value, value - 0.1, value + 0.1, 40)
 
 
-def test_a_claim_holds_where_all_its_rows_do():
-    def row(name, value, corpus="mfrc", model="m"):
-        return judge(Statistic("C4", name, 0), model, corpus, value, value - 0.1, value + 0.1, 40)
+def texts(rows):
+    """Returns the matrix of some rows, cells as plain texts, by claim."""
+    found = verdicts.matrix(claims.tabulate(rows), lambda told, claim: f"{', '.join(told.values())} ({claim})")
+    return found.set_index("Claim")
 
-    rows = [row("a (prompts C)", 1.0), row("b (Table 4) (prompts C)", -1.0), row("a (prompts P)", 1.0)]
-    rows += [row("a", 0.0, "boxes"), row("b", 1.0, "boxes")]
-    found = verdicts.summarise(claims.tabulate(rows)).set_index("Claim").loc["C4"]
-    assert found["Holds"] == "MFRC (prompts P)" and found["Does not hold"] == "MFRC (prompts C)"
-    assert found["Cannot be told here"] == "Boxes"
-    both = verdicts.summarise(claims.tabulate([row("a (prompts P)", 1.0), row("a", -1.0, model="n")]))
-    assert both.set_index("Claim").loc["C4", "Holds"] == "MFRC (m, prompts P)"
-    tuned = verdicts.summarise(
-        claims.tabulate([row("a (prompts P)", 1.0), row("b", 1.0, model="m+sft-mfrc, 10 shots")])
-    )
-    assert tuned.set_index("Claim").loc["C4", "Holds"] == "MFRC (prompts P); MFRC (sft-mfrc, 10 shots)"
+
+def test_every_claim_has_a_row_and_a_cell_says_where_it_holds():
+    rows = [row("C4", "a (prompts C)", 1.0), row("C4", "b (Table 4) (prompts C)", -1.0)]  # one statistic fails: not
+    rows += [row("C4", "a (prompts P)", 1.0), row("C4", "a", 0.0, "boxes"), row("C4", "b", 1.0, "boxes")]
+    rows += [row("C10", "s", 1.0, model="n+sft-mfrc, 10 shots, seed 0")]
+    found = texts(rows)
+    assert list(found.index) == list(verdicts.CLAIMS) and list(found) == ["The paper says", "m", "n: SFT"]
+    assert found.loc["C4", "m"] == "1 holds, 1 does not, 1 open (C4)" and found.loc["C4", "n: SFT"] == "–"
+    assert found.loc["C10", "n: SFT"] == "holds (C10)"  # a single place needs no number
+    assert (found.loc[found.index.drop(["C4", "C10"]), ["m", "n: SFT"]] == "–").all().all()
+    several = texts([row("C2", "a", -1.0, corpus) for corpus in ("mfrc", "boxes", "semeval")])
+    assert several.loc["C2", "m"] == "3 do not (C2)"
+
+
+def test_cells_of_the_page_are_coloured_and_escaped():
+    told = {claims.VERDICTS[0]: "2 hold", claims.VERDICTS[2]: "1 <open>"}
+    cell = verdicts.colour(told, "C1")
+    assert cell == '<span class="holds">2 hold</span><br><span class="open">1 &lt;open&gt;</span>'
+    assert isinstance(cell, Markup)
+
+
+def test_the_sentence_sorts_claims_by_where_they_hold():
+    rows = [row("C1", "a", 1.0), row("C2", "a", -1.0), row("C3", "a", 1.0), row("C3", "a", -1.0, "boxes")]
+    rows += [row("C4", "a", 0.0), row("C1", "a", 0.0, "boxes")]
+    said = verdicts.sum_up(claims.tabulate(rows))
+    assert "C1 hold wherever they can be told; C2 hold nowhere; C3 hold in part; C4, C5" in said
+
+
+def test_details_leave_out_rows_without_a_case():
+    rows = [row("C10", "s", 1.0), row("C2", "s", 1.0)]
+    rows.append(judge(Statistic("C2", "of nothing", 0), "m", "boxes", NAN, NAN, NAN, 0))
+    found = verdicts.details(claims.tabulate(rows))
+    assert found["Claim"].tolist() == ["C2", "C10"]
+    assert found.iloc[0].tolist() == ["C2", "s", "above 0", "m", "MFRC", "1.00 [0.90, 1.10]", "40", "holds"]
+
+
+def test_finetuning_has_a_row_a_tuned_model():
+    name = "largest step probability at r = 1, tuned minus base"
+    rows = [row("C1", name, 0.25, model="m+sft-mfrc"), row("C1", "largest step probability at r = 1, median", 0.9)]
+    found = verdicts.finetuning(claims.tabulate(rows))
+    assert len(found) == 1 and found["Model"].tolist() == ["m+sft-mfrc"]
+    assert found["largest step probability at r = 1"].tolist() == ["0.25 [0.15, 0.35]"]
+    assert verdicts.finetuning(pd.DataFrame(columns=claims.COLUMNS)).empty
