@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import json
 import re
 
@@ -109,7 +111,8 @@ def test_a_run_is_safe_and_whole(executed, tmp_path):
     assert "<script" not in html.lower()
     text = visible(html)
     # markdown cell, html output's table, plain, stdout, error: the script is there to be read
-    assert text.count("<script>alert(1)</script>") >= 6
+    # a script inside HTML goes with what it holds; in text it is there to be read
+    assert text.count("<script>alert(1)</script>") >= 5
     assert text.count("$\\alpha$ \\(x\\)") >= 6
     for words in ("printed joy", "ValueError: joy", "a drawing", "100% done", "clicked", "output of a kind"):
         assert words in text, words
@@ -138,10 +141,15 @@ def test_a_run_shows_title_contents_and_provenance(executed, tmp_path):
     ):
         assert words in line, words
     facts = dict(zip([t.get_text() for t in soup.select("dt")], [d.get_text() for d in soup.select("dd")], strict=True))
-    assert facts["versions"] == "python = 3.11.7, numpy = 2.4"
-    summaries = [s.get_text() for s in soup.select("details.code > summary")]
-    assert summaries == ["Parameters", "Code"] and not soup.select("details[open]")  # an empty cell leaves nothing
-    assert "display('<script>')  # code" in soup.select("details.code")[1].get_text()
+    assert facts["versions"] == "python = 3.11.7, numpy = 2.4" and "parameters" not in facts
+    folds = [s.get_text() for s in soup.select("details > summary")]
+    assert folds.count("Parameters") == 1 and folds.count("Code") == 1  # an empty cell leaves nothing
+    assert (
+        not soup.select("details[open]") and "display('<script>')  # code" in soup.select("details.code")[0].get_text()
+    )
+    (table,) = [each for each in soup.select("details.facts table")]
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in table.select("tbody tr")]
+    assert rows[0][:2] == ["corpus", "mfrc"] and "goemotions" in rows[0][2] and rows[1] == ["note", "<script>", ""]
     alts = [image["alt"] for image in soup.find_all("img")]
     assert "A line that rises, <b>n</b> = 2." in alts and BAD in alts
 
@@ -153,10 +161,10 @@ def test_a_run_without_title_or_record(tmp_path):
 
 
 def test_command_line(executed, tmp_path, capsys):
-    pages.main(["run", str(executed), str(tmp_path / "cli.html"), "--back", "i.html"])
+    pages.main([str(executed), str(tmp_path / "cli.html"), "--back", "i.html"])
     assert 'href="i.html"' in (tmp_path / "cli.html").read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
-        pages.main(["run", str(tmp_path / "nonesuch.ipynb"), "x.html"])
+        pages.main([str(tmp_path / "nonesuch.ipynb"), "x.html"])
     assert "nonesuch" in capsys.readouterr().err
 
 
@@ -200,40 +208,57 @@ def test_markdown_escapes_html_and_keeps_formulas():
     assert "$\\alpha$ \\(x\\)" in text and "\\[y\\]" in text and "*star*" in text and "[image: n]" in text
 
 
-def test_the_paper_page(tmp_path, picture):
-    frame = pd.DataFrame({"document": [BAD], "share": [0.5]})
-    sections = [
-        pages.Section("Data & <tables>", f"Text {BAD}", (tables.html(frame, "One"), picture), "Ours is **small**."),
-        pages.Section("Details", blocks=((picture, f"Caption {BAD}"),), runs=((BAD, "runs/a b.html"),), level=3),
-        pages.Section("Details"),
-    ]
-    path = pages.render_page(sections, tmp_path / "paper.html", "Ours beside <published>", f"Lead {BAD}", "index.html")
-    html = path.read_text(encoding="utf-8")
-    assert problems(html) == [] and "<script" not in html.lower()
-    soup, text = BeautifulSoup(html, "html.parser"), visible(html)
-    assert text.count("<script>alert(1)</script> $\\alpha$ \\(x\\)") == 5  # lead, text, table, caption, link
-    assert [h.get_text() for h in soup.find_all(["h1", "h2", "h3"])] == [
-        "Ours beside <published>", "Data & <tables>", "Details", "Details",
-    ]  # fmt: skip
-    assert [a["href"] for a in soup.select("nav a")] == ["#data-tables", "#details", "#details-2"]
-    assert [image["alt"] for image in soup.find_all("img")] == [picture.alt] * 2
-    assert soup.select_one(".differs strong").get_text() == "small"
-    assert soup.select_one(".runs a")["href"] == "runs/a b.html"
-    assert "Content-Security-Policy" in html and "default-src 'none'" in html
+@pytest.fixture
+def page(tmp_path, picture):
+    """An executed 90_paper in the folder of its run."""
+    setup = new_code_cell("secret()", metadata={"tags": ["setup"]}, outputs=[new_output("stream", text="commit 1")])
+    table = tables.html(pd.DataFrame({"document": [BAD], "share": [0.5]}), "One")
+    shown = new_code_cell("show()", outputs=[new_output("display_data", data={"text/html": table + picture.html("C")})])
+    cells = [new_markdown_cell(f"# Ours *beside*\n\nLead {BAD}"), setup]
+    cells += [new_markdown_cell("## Data & <tables>\n\nText\n\n> **What differs.** small"), shown]
+    folder = tmp_path / "results" / "toy" / "90_paper" / "run"
+    folder.mkdir(parents=True)
+    book = new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+    nbformat.write(book, folder / "notebook.ipynb")
+    parameters = {"grid": "toy", "reads": [str(folder)]}
+    (folder / "run.json").write_text(json.dumps({"notebook": "90_paper", "parameters": parameters}))
+    return folder / "notebook.ipynb"
 
 
-def test_the_index(tmp_path):
-    runs = [
-        pages.Run("10_trace", {"corpus": "mfrc", "seed": 0}, "done", 12.34, "10/run.html"),
-        pages.Run("40_alignment", {"corpus": BAD}, "failed"),
+def test_the_page_is_its_notebook(page, tmp_path):
+    html = tmp_path / "results" / "toy" / "paper.html"
+    pages.main([str(page), str(html)])
+    text = html.read_text(encoding="utf-8")
+    assert problems(text) == [] and "<script" not in text.lower()
+    soup = BeautifulSoup(text, "html.parser")
+    assert [h.get_text() for h in soup.find_all(["h1", "h2"])] == ["Ours beside", "Data & <tables>"]
+    assert visible(text).count("<script>alert(1)</script> $\\alpha$ \\(x\\)") == 2  # lead, table
+    assert "secret" not in text and "commit 1" not in text  # setup is not for readers
+    order = [each.name for each in soup.main.find_all(["figure", "details"])]
+    assert order == ["figure", "details"] and "show()" in soup.main.details.get_text()  # code stands behind its result
+    assert soup.blockquote.strong.get_text() == "What differs."
+    assert soup.select_one(".back a")["href"] == "index.html" and (html.parent / "index.html").exists()
+    assert "Content-Security-Policy" in text and "default-src 'none'" in text and "script-src" not in text
+
+
+def test_the_index_shows_what_differs_from_the_defaults_and_sorts(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages.runs, "code_fingerprint", lambda: "now")
+    folder = tmp_path / "00_datasets" / "a b"
+    given = {"corpus": BAD, "split": "dev", "show": 7, "folder": "x", "reads": ["y"]}
+    records = [
+        {"notebook": "00_datasets", "parameters": given, "seconds": 12.34, "code": "now", "folder": folder},
+        {"notebook": "00_datasets", "parameters": {"corpus": "vignettes"}, "code": "then", "folder": folder},
     ]
-    html = pages.render_index(runs, tmp_path / "index.html", "Runs of <laptop>", "paper.html").read_text(
-        encoding="utf-8"
-    )
-    assert problems(html) == []
+    html = pages.render_index(records, tmp_path / "index.html", "Runs of <toy>", "paper.html").read_text("utf-8")
     soup = BeautifulSoup(html, "html.parser")
     rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in soup.select("tbody tr")]
-    assert rows[0] == ["10_trace", "done", "12.3", "corpus = mfrc, seed = 0"]
-    assert rows[1] == ["40_alignment", "failed", "–", f"corpus = {BAD}"]
-    assert [a["href"] for a in soup.select("tbody a")] == ["10/run.html"]
-    assert "2 runs: 1 done, 1 failed" in soup.get_text()
+    assert rows == [
+        ["00_datasets", f"corpus = {BAD} · show = 7", "done", "12.3"],
+        ["00_datasets", "the defaults", "older than the code", "–"],
+    ]
+    assert soup.select("tbody a")[0]["href"] == "00_datasets/a b/report.html"
+    assert "2 runs: 1 done, 1 older than the code" in soup.get_text()
+    (script,) = soup.find_all("script")  # the only one, allowed by its hash
+    digest = base64.b64encode(hashlib.sha256(script.string.encode()).digest()).decode()
+    policy = soup.find("meta", attrs={"http-equiv": True})["content"]
+    assert f"script-src 'sha256-{digest}'" in policy and problems(html) == ["script"]
