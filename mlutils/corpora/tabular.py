@@ -76,8 +76,23 @@ def load_goemotions(split: str = "dev", annotations: str = "raw", labels: str = 
     wanted = parts(split)
     names = tuple(POOLED) if labels == "7" else EMOTIONS[:-1]
     if annotations == "subset" and only_voted:
-        return _goemotions_subset(split, wanted, labels, names)
+        table, gold, votes, annotators, ratings = _subset_comments(split, wanted, labels, names)
+    else:
+        table, gold, votes, annotators, ratings = _filtered_comments(wanted, annotations, labels, names)
+    return Corpus(
+        name="goemotions",
+        split=split,
+        sample="all",
+        labels=names,
+        documents=_documents(table["id"], table["text"]),
+        gold=gold,
+        votes=votes,
+        annotators=annotators,
+        annotations=ratings,
+    )
 
+
+def _filtered_comments(wanted, annotations, labels, names):
     tables = []
     for part in wanted:
         path = sources.fetch(f"goemotions-{part}")
@@ -93,17 +108,7 @@ def load_goemotions(split: str = "dev", annotations: str = "raw", labels: str = 
         ratings = _ratings(annotations, labels, names)
         ratings = ratings[ratings["id"].isin(table["id"])].reset_index(drop=True)
         votes, annotators = shares(ratings, table["id"], names)
-    return Corpus(
-        name="goemotions",
-        split=split,
-        sample="all",
-        labels=names,
-        documents=_documents(table["id"], table["text"]),
-        gold=_pool(chosen, labels),
-        votes=votes,
-        annotators=annotators,
-        annotations=ratings,
-    )
+    return table, _pool(chosen, labels), votes, annotators, ratings
 
 
 def _pool(chosen: np.ndarray, labels: str) -> np.ndarray:
@@ -147,7 +152,7 @@ def _annotation_rows(ids, annotators, chosen, labels) -> pd.DataFrame:
     return rows
 
 
-def _goemotions_subset(split, wanted, labels, names):
+def _subset_comments(split, wanted, labels, names):
     table, chosen = _subset_ratings()
     if split != "all":
         kept = table["filtered_split"].isin(wanted).to_numpy()
@@ -156,17 +161,7 @@ def _goemotions_subset(split, wanted, labels, names):
     ratings = _annotation_rows(table["id"], table["rater_id"], _pool(chosen, labels), names)
     votes, annotators = shares(ratings, documents["id"], names)
     counts = pd.DataFrame(chosen).groupby(table["id"].to_numpy()).sum().reindex(documents["id"]).to_numpy()
-    return Corpus(
-        name="goemotions",
-        split=split,
-        sample="all",
-        labels=names,
-        documents=_documents(documents["id"], documents["text"]),
-        gold=_pool(counts >= 2, labels),
-        votes=votes,
-        annotators=annotators,
-        annotations=ratings,
-    )
+    return documents, _pool(counts >= 2, labels), votes, annotators, ratings
 
 
 # ---- MFRC ----------------------------------------------------------------------------------------
