@@ -1,25 +1,25 @@
-"""What a perfect predictor would score against the few annotators of a test set (section 7).
+"""What a perfect predictor would score against the few annotators of a test set.
 
-A perfect predictor answers q = h, the share of all possible annotators; the reference is the share H of the
-three or so who were asked. The prior of h is learnt from a natural sample (train), and each document's score
-is averaged over h given its own votes. Test documents are often chosen by their votes (as many with
-disagreement as without): given the votes, that choice says nothing more about h, so the floor of a chosen set
-needs no model of the choosing.
+A perfect predictor answers q = h, the share of all possible annotators; the reference is the share H of the three or so
+who were asked. The prior of h is learnt from a natural sample (train), and each document's score is averaged over h
+given its own votes. Test documents are often chosen by their votes (as many with disagreement as without): given the
+votes, that choice says nothing more about h, so the floor of a chosen set needs no model of the choosing.
 
-The prior is a mixture of Dirichlets, not one: a single beta puts the floor 10-20 % too low where most
-documents surely lack a label and a few divide the annotators. Three votes leave the shape of the prior partly
-open (only its first three moments show), and likelihood alone then prefers spikes at 0 and 1, so
-concentrations are drawn weakly towards 10. On generated truths (four multi-label, four single-label; 8,000
-documents) NLL and L1 then came out within 7 % of the truth's with three annotators, and, for the multi-label
-ones, within about 2 % with three to five.
+The prior is a mixture of Dirichlets, not one: a single beta puts the floor 10-20 % too low where most documents surely
+lack a label and a few divide the annotators. Three votes leave the shape of the prior partly open (only its first three
+moments show), and likelihood alone then prefers spikes at 0 and 1, so concentrations are drawn weakly towards 10. On
+generated truths (four multi-label, four single-label; 8,000 documents) NLL and L1 then came out within 7 % of the
+truth's with three annotators, and, for the multi-label ones, within about 2 % with three to five.
 
-In multi-label sets the labels of a document are drawn independently given its votes. NLL, L1 and squared
-errors are sums over labels; example-F1 is not, and comes out about 0.015 too high on `vignettes`.
+In multi-label sets the labels of a document are drawn independently given its votes. NLL, L1 and squared errors are
+sums over labels; example-F1 is not, and comes out about 0.015 too high on `vignettes`.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import gammaln, log_softmax, logsumexp, softmax
 
@@ -41,13 +41,12 @@ class Prior:
     single_label: bool
 
 
-def fit_prior(votes, annotators, single_label=False) -> Prior:
+def fit_prior(votes: ArrayLike, annotators: ArrayLike, single_label: bool = False) -> Prior:
     """Returns the distribution of true shares that best explains the votes of a natural sample.
 
-    votes: (D, L) shares of annotators, annotators: (D,). In multi-label sets labels are fitted one by one; a
-    label never or always chosen gets a prior close to 0 or 1. Raises ValueError for shares that are not whole
-    votes, for documents without annotators, and where no document has two annotators (agreement cannot be
-    learnt from one).
+    votes: (D, L) shares of annotators, annotators: (D,). In multi-label sets labels are fitted one by one; a label
+    never or always chosen gets a prior close to 0 or 1. Raises ValueError for shares that are not whole votes, for
+    documents without annotators, and where no document has two annotators (agreement cannot be learnt from one).
     """
     counts = _counts(votes, annotators, single_label)
     if (np.asarray(annotators) < 2).all():
@@ -56,14 +55,19 @@ def fit_prior(votes, annotators, single_label=False) -> Prior:
     return Prior(np.stack([weights for weights, _ in fits]), np.stack([alphas for _, alphas in fits]), single_label)
 
 
-def simulate(votes, annotators, prior, functions, draws=200, seed=0) -> dict[str, np.ndarray]:
-    """Returns each document's expected scores of the perfect predictor, given its votes: the row "noise
-    floor".
+def simulate(
+    votes: ArrayLike,
+    annotators: ArrayLike,
+    prior: Prior,
+    functions: Mapping[str, Callable],
+    draws: int = 200,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Returns each document's expected scores of the perfect predictor, given its votes: the row "noise floor".
 
-    votes: (D, L), annotators: (D,), prior from `fit_prior`; functions: name -> f(predicted (D, L), votes (D,
-    L)) -> (D,), any of mlutils.metrics. Returns name -> (D,), to be averaged and bootstrapped like the scores
-    of any other method. Raises ValueError as `fit_prior` does, and where the labels are not those of the
-    prior.
+    votes: (D, L), annotators: (D,), prior from `fit_prior`; functions: name -> f(predicted (D, L), votes (D, L)) ->
+    (D,), any of mlutils.metrics. Returns name -> (D,), to be averaged and bootstrapped like the scores of any other
+    method. Raises ValueError as `fit_prior` does, and where the labels are not those of the prior.
     """
     votes = np.asarray(votes, dtype=float)
     counts = _counts(votes, annotators, prior.single_label)
@@ -72,15 +76,15 @@ def simulate(votes, annotators, prior, functions, draws=200, seed=0) -> dict[str
     if draws < 1:
         raise ValueError(f"draws must be at least 1; got {draws}")
     rng = np.random.default_rng(seed)
-    likelihoods = _log_likelihoods(counts[:, :, None], np.log(prior.weights), prior.alphas)
-    upto = softmax(likelihoods, axis=-1).cumsum(axis=-1)[..., :-1]
+    likelihoods = _log_likelihoods(counts[:, :, None], np.log(prior.weights), prior.alphas)  # (D, P, components)
+    upto = softmax(likelihoods, axis=-1).cumsum(axis=-1)[..., :-1]  # (D, P, components - 1)
     totals = {name: np.zeros(len(votes)) for name in functions}
     for _ in range(draws):
-        component = (rng.random(upto.shape[:2] + (1,)) >= upto).sum(axis=-1)
+        component = (rng.random(upto.shape[:2] + (1,)) >= upto).sum(axis=-1)  # (D, P)
         alphas = prior.alphas[np.arange(len(prior.alphas)), component]  # (D, P, K)
-        gammas = rng.standard_gamma(alphas + counts)
+        gammas = rng.standard_gamma(alphas + counts)  # (D, P, K)
         shares = gammas / gammas.sum(axis=-1, keepdims=True)
-        predicted = shares[:, 0] if prior.single_label else shares[..., 0]
+        predicted = shares[:, 0] if prior.single_label else shares[..., 0]  # (D, L)
         for name, function in functions.items():
             totals[name] += function(predicted, votes)
     return {name: total / draws for name, total in totals.items()}
@@ -132,8 +136,7 @@ def _fit_mixture(counts):
 
 
 def _starts(counts):
-    """Returns where to start: log sizes (components,), weights (components - 1,), means (components, K - 1)
-    in logits.
+    """Returns where to start: log sizes (components,), weights (components - 1,), means (components, K - 1) in logits.
 
     Two components for yes and no; for K classes one that leans to each and one between.
     """
@@ -150,8 +153,9 @@ def _starts(counts):
 
 
 def _log_likelihoods(counts, log_weights, alphas):
-    """Returns log weight + log likelihood of each component, for sequences of votes; counts broadcast to
-    (..., components, K).
+    """Returns log weight + log likelihood of each component, (..., components), for votes in a given order.
+
+    counts: broadcast to (..., components, K).
     """
     total = alphas.sum(axis=-1)
     n = counts.sum(axis=-1)

@@ -73,7 +73,8 @@ def _fits(value, kind: str) -> bool:
 def read_parameters(notebook: str) -> list[Parameter]:
     """Returns the parameters of `notebooks/<notebook>.ipynb`.
 
-    Raises ParameterError where the cell is missing or a line has no type.
+    Raises ParameterError where the cell is missing or a line has no type or no value: papermill's own reading
+    (`papermill --help-notebook`) passes over a line that it cannot read, one with `=` in its comment for instance.
     """
     path = paths.NOTEBOOKS / f"{notebook}.ipynb"
     cells = nbformat.read(path, as_version=4).cells
@@ -83,7 +84,7 @@ def read_parameters(notebook: str) -> list[Parameter]:
     lines = tagged[0].splitlines()
     parameters = []
     for statement in ast.parse(tagged[0]).body:
-        if not isinstance(statement, ast.AnnAssign):
+        if not isinstance(statement, ast.AnnAssign) or statement.value is None:
             raise ParameterError(
                 f"{path.name}: write {lines[statement.lineno - 1]!r} as `name: type = value  # choices`"
             )

@@ -8,7 +8,7 @@ its share (and none's after the first step) goes to the labels not yet said, and
 Which lists are asked for is decided here and nothing else; the engine asks a model, readouts a stored trace.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ class Marginals:
         """Returns the mass of the lists that are still open."""
         return float(sum(self.open.values()))
 
-    def set_bounds(self, labels: frozenset[int] | Sequence[int]) -> tuple[float, float]:
+    def set_bounds(self, labels: Collection[int]) -> tuple[float, float]:
         """Returns a lower and an upper bound of P(the set is exactly these labels)."""
         wanted = frozenset(labels)
         low = self.sets.get(wanted, 0.0)
@@ -111,8 +111,8 @@ class Expansion:
         left = self.most - self.asked
         if not waiting or left < 1:
             return []
-        masses = np.array([self.open[prefix] for prefix in waiting])
-        lacks = np.ones((len(waiting), self.labels), bool)
+        masses = np.array([self.open[prefix] for prefix in waiting])  # (waiting,)
+        lacks = np.ones((len(waiting), self.labels), bool)  # which labels a list has not said
         for row, prefix in enumerate(waiting):
             lacks[row, list(prefix)] = False
         # Lightest first: a list is needed if it and all lighter ones leave some label's bounds too wide.
@@ -182,7 +182,7 @@ def expand(
     repeats: str = "kept",
     longest: int | None = None,
 ) -> Marginals:
-    """Returns the marginals of a generator's sets, each label's bounds within `tolerance` of each other (section 7).
+    """Returns the marginals of a generator's sets, each label's bounds within `tolerance` of each other.
 
     `ask(prefixes)` answers a wave of lists, tuples of label numbers, as in `Expansion.take`; it is called until the
     tolerance is reached or `most` lists were asked for, in which case the bounds are wider, and still certain.

@@ -1,8 +1,8 @@
 """Files by name: a mirror folder first, then the network, into a cache outside the clone.
 
-`data/sources.yaml` lists them. An entry is a plain file (`mirror`, `url` or both), a file inside another
-entry's archive (`archive`, `member`), or files inside a package from PyPI (`wheel`, `member` or `members`).
-In the cache, `sources/NAME/` holds the files and `sources/NAME.json` their checksums as first stored.
+`data/sources.yaml` lists them. An entry is a plain file (`mirror`, `url` or both), a file inside another entry's
+archive (`archive`, `member`), or files inside a package from PyPI (`wheel`, `member` or `members`). In the cache,
+`sources/NAME/` holds the files and `sources/NAME.json` their checksums as first stored.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from mlutils import paths
+from mlutils.files import write_json
 
 BLOCK = 1 << 20  # bytes read at a time
 TIMEOUT = 30  # seconds without an answer before the network is given up
@@ -46,9 +47,9 @@ def catalogue() -> dict[str, dict]:
 def fetch(name: str) -> Path:
     """Returns the path of a file, uncompressed, or of a folder of model files, by its name in the catalogue.
 
-    Raises ValueError for an unknown name and SourceError where the file cannot be had or is not what it
-    should be: wrong checksum, cut download, in neither place, a zip member outside its folder, changed since
-    the first download where no checksum is public. Then nothing is left behind.
+    Raises ValueError for an unknown name and SourceError where the file cannot be had or is not what it should be:
+    wrong checksum, cut download, in neither place, a zip member outside its folder, changed since the first download
+    where no checksum is public. Then nothing is left behind.
     """
     entry = _entry(name)
     folder = paths.cache() / "sources" / name
@@ -97,7 +98,7 @@ def _entry(name):
 
 
 def _files(name, entry):
-    """The files of an entry: name in the cache -> what is known of it (member, sha256, bytes)."""
+    """Returns the files of an entry: name in the cache -> what is known of it (member, sha256, bytes)."""
     if "members" in entry:
         return entry["members"]
     return {PurePosixPath(entry.get("member") or entry.get("mirror") or entry.get("url")).name: entry}
@@ -113,7 +114,7 @@ def _in_mirror(entry):
 
 
 def _is_cached(folder, entry, files):
-    """Whether the cache holds what was stored, and what was stored is what the catalogue asks for today."""
+    """Returns whether the cache holds what was stored, and that is what the catalogue asks for today."""
     if folder in _checked and all((folder / file).is_file() for file in files):
         return True
     record = _read_record(folder)
@@ -151,8 +152,7 @@ def _store(name, entry, files, part, folder):
     folder.mkdir(exist_ok=True)
     for file in files:
         os.replace(part / file, folder / file)
-    (part / "record").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(part / "record", _record(folder))
+    write_json(_record(folder), record)
     _checked.add(folder)
 
 
@@ -168,6 +168,7 @@ def _read_record(folder):
 
 
 def checksum(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

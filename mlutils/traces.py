@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -169,12 +169,12 @@ class Trace:
     @property
     def gold(self) -> np.ndarray:
         """Returns bool (D, L)."""
-        return _matrix(self.documents["gold"], len(self.labels)).astype(bool)
+        return matrix(self.documents["gold"], len(self.labels)).astype(bool)
 
     @property
     def votes(self) -> np.ndarray:
         """Returns the share of annotators (D, L), NaN where unknown."""
-        return _matrix(self.documents["votes"], len(self.labels))
+        return matrix(self.documents["votes"], len(self.labels))
 
     @property
     def annotators(self) -> np.ndarray:
@@ -218,11 +218,8 @@ class Trace:
     def unary_logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the logits of reasonable and unreasonable for each label, none last: (D, L+1) each."""
         asked = self.questions[self.questions["kind"] == "unary"]
-        index = {label: i for i, label in enumerate([*self.labels, "none"])}
-        grid = np.full((len(self.documents), len(index), 2), np.nan)
-        rows = self._rows(asked["document"])
-        if len(asked):
-            grid[rows, asked["first"].map(index).to_numpy()] = np.array(asked["logits"].tolist())
+        grid = np.full((len(self.documents), len(self.labels) + 1, 2), np.nan)
+        grid[self._rows(asked["document"]), self._columns(asked["first"])] = matrix(asked["logits"], 2)
         return grid[..., 0], grid[..., 1]
 
     def pairwise_wins(self, ordered: bool = False) -> np.ndarray:
@@ -232,15 +229,13 @@ class Trace:
         P(i beats j) where i stood at a. Raises TraceError for logits that are not finite.
         """
         asked = self.questions[self.questions["kind"] == "pairwise"]
-        index = {label: i for i, label in enumerate([*self.labels, "none"])}
-        wins = np.full((len(self.documents), len(index), len(index)), np.nan)
-        if len(asked):
-            a, b = np.array(asked["logits"].tolist(), float).T
-            bad = asked["document"][~(np.isfinite(a) & np.isfinite(b))].unique()
-            if len(bad):
-                raise TraceError(f"the pairwise logits of {list(bad[:5])} are NaN or infinite: trace them again")
-            first, second = (asked[column].map(index).to_numpy() for column in ("first", "second"))
-            wins[self._rows(asked["document"]), first, second] = expit(a - b)
+        logits = matrix(asked["logits"], 2)
+        bad = asked["document"][~np.isfinite(logits).all(axis=1)].unique()
+        if len(bad):
+            raise TraceError(f"the pairwise logits of {list(bad[:5])} are NaN or infinite: trace them again")
+        wins = np.full((len(self.documents), len(self.labels) + 1, len(self.labels) + 1), np.nan)
+        first, second = self._columns(asked["first"]), self._columns(asked["second"])
+        wins[self._rows(asked["document"]), first, second] = expit(logits[:, 0] - logits[:, 1])
         if ordered:
             return wins
         reverse = 1 - wins.transpose(0, 2, 1)
@@ -261,15 +256,17 @@ class Trace:
     def _rows(self, ids: Iterable[str]) -> np.ndarray:
         return pd.Index(self.documents["id"]).get_indexer(pd.Index(ids))
 
+    def _columns(self, labels: pd.Series) -> np.ndarray:
+        return labels.map({label: i for i, label in enumerate([*self.labels, "none"])}).to_numpy(int)
+
     def _at_steps(self, view: str, column: str, width: int) -> np.ndarray:
         steps = self.steps[self.steps["variant"] == view]
         longest = int(steps["step"].max()) if len(steps) else 1
         grid = np.full((len(self.documents), longest, width), np.nan)
-        if len(steps):
-            values = np.array(steps[column].tolist(), float).reshape(len(steps), width)
-            grid[self._rows(steps["document"]), steps["step"].to_numpy(int) - 1] = values
+        grid[self._rows(steps["document"]), steps["step"].to_numpy(int) - 1] = matrix(steps[column], width)
         return grid
 
 
-def _matrix(column: Sequence, width: int) -> np.ndarray:
+def matrix(column: pd.Series, width: int) -> np.ndarray:
+    """Returns a column of lists of `width` numbers each, or of numbers where that is 1, as an array (rows, width)."""
     return np.array(column.tolist(), float).reshape(len(column), width)

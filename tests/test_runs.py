@@ -1,9 +1,11 @@
 """Parameters are strict, runs leave a complete record, and a grid is what its file says."""
 
+import ast
 import json
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 import yaml
 
@@ -29,6 +31,29 @@ def test_every_notebook_keeps_the_house_rules(notebook):
     text = "\n".join(cell.source for cell in cells)
     assert "sys.path" not in text and "import *" not in text and "pip install" not in text
     assert not any(cell.get("outputs") for cell in cells)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_papermill_reads_the_same_parameters(notebook):
+    """What `papermill --help-notebook` shows; it leaves out a line that it cannot read, without an error."""
+    theirs = papermill.inspect_notebook(paths.NOTEBOOKS / f"{notebook}.ipynb").values()
+    theirs = [
+        (each["name"], each["inferred_type_name"], ast.literal_eval(each["default"]), each["help"]) for each in theirs
+    ]
+    assert theirs == [(each.name, each.kind, each.default, each.comment) for each in runs.read_parameters(notebook)]
+
+
+@pytest.mark.parametrize("cells, message", [
+    ([], "needs one cell tagged parameters, it has 0"), (["a: int = 1", "b: int = 2"], "it has 2"),
+    (["a: int = 1  # documents\nb = 2  # seeds"], r"write 'b = 2  # seeds' as `name: type = value  # choices`"),
+    (["a: int"], "write 'a: int' as"), (["a: int = 1\nprint(a)"], r"write 'print\(a\)' as"),
+])  # fmt: skip
+def test_a_cell_of_parameters_without_types_or_values_is_refused(tmp_path, monkeypatch, cells, message):
+    tagged = [nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]}) for source in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=tagged), tmp_path / "99_broken.ipynb")
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    with pytest.raises(runs.ParameterError, match=message):
+        runs.read_parameters("99_broken")
 
 
 def test_all_problems_are_reported_at_once():

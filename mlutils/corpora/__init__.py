@@ -45,12 +45,11 @@ def load(
 ) -> Corpus:
     """Returns a corpus, or a sample of it.
 
-    split: train, dev, test, dev+test or all. sample: all, uniform, multilabel, paper or paper_multilabel (the
-    last two look for the published ids in all splits at hand, whatever `split` says). limit: at most so many
-    documents. seed: of the sample; synthetic corpora have their own `generator_seed`, so that another sample
-    is of the same documents. options: of the reader, e.g. annotations="subset" (GoEmotions),
-    source="official" (Boxes). Raises ValueError for a name, option or value that does not exist, SourceError
-    where a file cannot be had.
+    split: train, dev, test, dev+test or all. sample: all, uniform, multilabel, paper or paper_multilabel (the last two
+    look for the published ids in all splits at hand, whatever `split` says). limit: at most so many documents. seed: of
+    the sample; synthetic corpora have their own `generator_seed`, so that another sample is of the same documents.
+    options: of the reader, e.g. annotations="subset" (GoEmotions), source="official" (Boxes). Raises ValueError for a
+    name, option or value that does not exist, SourceError where a file cannot be had.
     """
     reader = _reader(name, options)
     if sample in sampling.PAPER_SETS:
@@ -78,11 +77,10 @@ def _reader(name, options):
 def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
     """Returns the documents that a baseline may be trained on before it is tested on `corpus` (and others of its name).
 
-    The train split, or everything at hand where that has no train split (HateXplain's parts), little of it
-    (GoEmotions' subset) or none that is not tested. Documents with votes if any have votes, else all (gold
-    only). Never a tested document, by id and by text (case and white space apart). options: as given to
-    `load`. Raises ValueError where nothing is left, or where the labels differ (Boxes: objects are disjoint
-    between splits).
+    The train split, or everything at hand where that has no train split (HateXplain's parts), little of it (GoEmotions'
+    subset) or none that is not tested. Documents with votes if any have votes, else all (gold only). Never a tested
+    document, by id and by text (case and white space apart). options: as given to `load`. Raises ValueError where
+    nothing is left, or where the labels differ (Boxes: objects are disjoint between splits).
     """
     reader = _reader(corpus.name, options)
     small = corpus.name == "goemotions" and options.get("annotations") == "subset"

@@ -2,19 +2,18 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from mlutils.corpora.corpus import Corpus
 
 
 def describe(corpus: Corpus) -> dict:
-    """Returns Table 1's row of a corpus: annotators, agreement, percent of documents with 0, 1, 2, 3+ gold
-    labels.
+    """Returns Table 1's row of a corpus: annotators, agreement, percent of documents with 0, 1, 2, 3+ gold labels.
 
-    `kappa` is the mean pairwise Cohen's kappa where annotators are named (`kappa_kind` "cohen"), else Fleiss'
-    kappa from vote shares ("fleiss"), else NaN (None); `fleiss_kappa` is given wherever there are votes,
-    because Cohen's is drawn towards 0 where two annotators share few documents. `annotators_total` is NaN
-    where they are not named. `undecided` counts posts of a single-label corpus that have votes but no
-    majority.
+    `kappa` is the mean pairwise Cohen's kappa where annotators are named (`kappa_kind` "cohen"), else Fleiss' kappa
+    from vote shares ("fleiss"), else NaN (None); `fleiss_kappa` is given wherever there are votes, because Cohen's is
+    drawn towards 0 where two annotators share few documents. `annotators_total` is NaN where they are not named.
+    `undecided` counts posts of a single-label corpus that have votes but no majority.
     """
     labels = np.minimum(corpus.gold.sum(axis=1), 3)
     percent = 100 * np.bincount(labels, minlength=4) / max(len(corpus), 1)
@@ -40,9 +39,9 @@ def describe(corpus: Corpus) -> dict:
 def cohen_kappa(annotations: pd.DataFrame, labels: tuple[str, ...], single_label: bool = False) -> float:
     """Returns the mean Cohen's kappa of pairs of annotators, weighted by the documents that they share.
 
-    Of multi-label sets one kappa a label (chosen or not), then the mean over labels; of single-label sets one
-    kappa over the classes. Pairs whose kappa is undefined (both always gave the same one answer) are left
-    out. annotations: id, annotator, one bool column a label.
+    Of multi-label sets one kappa a label (chosen or not), then the mean over labels; of single-label sets one kappa
+    over the classes. Pairs whose kappa is undefined (both always gave the same one answer) are left out. annotations:
+    id, annotator, one bool column a label.
     """
     labels = list(labels)
     table = annotations[["id", "annotator"]].assign(row=np.arange(len(annotations)))
@@ -51,7 +50,7 @@ def cohen_kappa(annotations: pd.DataFrame, labels: tuple[str, ...], single_label
     if pairs.empty:
         return float("nan")
     chosen = annotations[labels].to_numpy(dtype=bool)
-    first, second = chosen[pairs["row_1"]], chosen[pairs["row_2"]]
+    first, second = chosen[pairs["row_1"]], chosen[pairs["row_2"]]  # (pairs of annotations, L)
     group = pairs.groupby(["annotator_1", "annotator_2"]).ngroup().to_numpy()
     shared = np.bincount(group).astype(float)[:, None]  # documents a pair shares
 
@@ -69,7 +68,7 @@ def cohen_kappa(annotations: pd.DataFrame, labels: tuple[str, ...], single_label
 
 
 def _mean_kappa(observed, expected, weights):
-    """Mean over pairs by weight, then over labels; (P, L) each, weights (P, 1)."""
+    """Returns the mean kappa, over pairs by weight and then over labels; (P, L) each, weights (P, 1)."""
     defined = expected < 1 - 1e-12
     kappa = np.where(defined, (observed - expected) / np.where(defined, 1 - expected, 1), 0)
     total = (weights * defined).sum(axis=0)
@@ -77,19 +76,19 @@ def _mean_kappa(observed, expected, weights):
     return float(means.mean()) if means.size else float("nan")
 
 
-def fleiss_kappa(votes: np.ndarray, annotators: np.ndarray, single_label: bool = False) -> float:
-    """Returns Fleiss' kappa from vote shares (D, L) of n annotators (D,), documents with n >= 2, mean over
-    labels.
+def fleiss_kappa(votes: ArrayLike, annotators: ArrayLike, single_label: bool = False) -> float:
+    """Returns Fleiss' kappa from vote shares (D, L) of n annotators (D,), documents with n >= 2, mean over labels.
 
-    Of single-label sets one kappa over the classes. Where n varies, agreement is averaged over documents and
-    chance agreement comes from all annotations together.
+    Of single-label sets one kappa over the classes. Where n varies, agreement is averaged over documents and chance
+    agreement comes from all annotations together.
     """
+    votes, annotators = np.asarray(votes, float), np.asarray(annotators)
     kept = (annotators >= 2) & ~np.isnan(votes).any(axis=1)
     if not kept.any():
         return float("nan")
     n = annotators[kept][:, None].astype(float)
-    counts = votes[kept] * n
-    share = counts.sum(axis=0) / n.sum()
+    counts = votes[kept] * n  # (documents kept, L)
+    share = counts.sum(axis=0) / n.sum()  # (L,)
     if single_label:
         observed = ((counts * (counts - 1)).sum(axis=1, keepdims=True) / (n * (n - 1))).mean(axis=0)
         expected = np.array([(share**2).sum()])

@@ -1,7 +1,7 @@
 """Boxes (Kim and Schuster 2023): what is in a box after things were moved, put in and taken out?
 
-The labels of a document are the objects in the box that it asks for. The wording, seven boxes, at most three
-objects a box, 0-12 operations and object names disjoint between splits are as in the official files.
+The labels of a document are the objects in the box that it asks for. The wording, seven boxes, at most three objects a
+box, 0-12 operations and object names disjoint between splits are as in the official files.
 """
 
 import json
@@ -57,8 +57,8 @@ OBJECTS = {
 def load(split: str = "test", source: str = "generated", generator_seed: int = 0) -> Corpus:
     """Returns Boxes queries; a document ends in "Box N contains" and its labels are objects of the split.
 
-    source: "generated" (own objects, 7 x 400/100/100 queries) or "official" (the authors' archive, or the
-    scenarios of its test part in a mirror folder; with the latter, "all" is the test part). No votes.
+    source: "generated" (own objects, 7 x 400/100/100 queries) or "official" (the authors' archive, or the scenarios of
+    its test part in a mirror folder; with the latter, "all" is the test part). No votes.
     """
     choose("source", source, ("generated", "official"))
     wanted = parts(split)
@@ -70,7 +70,7 @@ def load(split: str = "test", source: str = "generated", generator_seed: int = 0
 
 
 def _corpus(split, rows, labels):
-    """rows: (id, text, objects in the box asked for)."""
+    """Returns the corpus of some queries; rows: (id, text, objects in the box asked for)."""
     column = {label: index for index, label in enumerate(labels)}
     gold = np.zeros((len(rows), len(labels)), dtype=bool)
     for row, (_, _, contents) in enumerate(rows):
@@ -102,9 +102,7 @@ def _generated(split, seed):
 
 
 def scenario(rng: np.random.Generator, objects: list[str], operations: int) -> tuple[list[str], list[list[str]]]:
-    """Returns the sentences of one scenario (description, then operations) and the contents of each box at
-    the end.
-    """
+    """Returns the sentences of one scenario (description, then operations) and the contents of each box at the end."""
     shuffled = [str(thing) for thing in rng.permutation(objects)]
     boxes = [[shuffled.pop() for _ in range(min(ROOM, rng.poisson(EXPECTED)))] for _ in range(BOXES)]
     start = ", ".join(f"Box {box} contains {_list(things) or 'nothing'}" for box, things in enumerate(boxes))
@@ -163,7 +161,7 @@ def _official_files(split, wanted):
 
 
 def _official(split, path):
-    """Reads lines that are scenarios (with `final_states`) or queries (with `masked_content`)."""
+    """Returns the queries of a file whose lines are scenarios (`final_states`) or queries (`masked_content`)."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         read = json.loads(line)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 SPLITS = {
     "train": ("train",),
@@ -15,9 +16,7 @@ SPLITS = {
 
 
 def parts(split: str) -> tuple[str, ...]:
-    """Returns the files' splits that make up a split, e.g. ("dev", "test"); raises ValueError for any other
-    name.
-    """
+    """Returns the files' splits that make up a split, e.g. ("dev", "test"); raises ValueError for any other name."""
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
     return SPLITS[split]
@@ -34,8 +33,8 @@ def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
 class Corpus:
     """Documents (D) with labels (L): gold sets, vote shares, and the annotations behind them.
 
-    `missing` holds ids that belong here but are left out: asked for (`sample="paper"`) and not found,
-    or found without a vote where gold comes from votes.
+    `missing` holds ids that belong here but are left out: asked for (`sample="paper"`) and not found, or found without
+    a vote where gold comes from votes.
     """
 
     name: str
@@ -75,10 +74,8 @@ class Corpus:
         """Returns which documents have vote shares, bool (D,)."""
         return ~np.isnan(self.votes).any(axis=1)
 
-    def take(self, rows, sample: str | None = None, missing: tuple[str, ...] | None = None) -> "Corpus":
-        """Returns the corpus of these rows (indices or a bool mask), in the order given, with their
-        annotations.
-        """
+    def take(self, rows: ArrayLike, sample: str | None = None, missing: tuple[str, ...] | None = None) -> "Corpus":
+        """Returns the corpus of these rows (indices or a bool mask), in the order given, with their annotations."""
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
         documents = self.documents.iloc[rows].reset_index(drop=True)
@@ -99,9 +96,7 @@ class Corpus:
 
 
 def shares(annotations: pd.DataFrame, ids: pd.Series, labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the share of annotators a label (D, L), NaN without annotators, and their number (D,); equation
-    1.
-    """
+    """Returns the share of annotators a label (D, L), NaN without annotators, and their number (D,); equation 1."""
     groups = annotations.groupby("id")[list(labels)]
     votes = groups.mean().reindex(ids).to_numpy(dtype=float)
     return votes, groups.size().reindex(ids, fill_value=0).to_numpy(dtype=int)

@@ -16,8 +16,7 @@ DIVISIONS = {"train": "train", "dev": "val", "test": "test"}
 def resolve(files: str = "auto") -> str:
     """Returns "official" (dataset.json) or "parts" (the dev and test posts of a mirror folder).
 
-    "auto" is the official file if it is at hand, else the parts if they are, else the official one from the
-    network.
+    "auto" is the official file if it is at hand, else the parts if they are, else the official one from the network.
     """
     choose("files", files, ("auto", "official", "parts"))
     if files != "auto":
@@ -27,11 +26,10 @@ def resolve(files: str = "auto") -> str:
 
 
 def load(split: str = "dev", files: str = "auto") -> Corpus:
-    """Returns HateXplain: text = tokens joined by a space, votes = share of annotators, gold = their
-    majority.
+    """Returns HateXplain: text = tokens joined by a space, votes = share of annotators, gold = their majority.
 
-    A post without a majority has no gold label (`describe` counts them as undecided). With `files="parts"`
-    split "all" is everything at hand (dev and test); "train" raises SourceError.
+    A post without a majority has no gold label (`describe` counts them as undecided). With `files="parts"` split "all"
+    is everything at hand (dev and test); "train" raises SourceError.
     """
     wanted = parts(split)
     if resolve(files) == "official":

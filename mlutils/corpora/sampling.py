@@ -1,6 +1,7 @@
 """Which documents of a corpus are taken: rows as indices, decided by a seed."""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,10 @@ RESERVED = 0.1  # share of training documents that nothing is trained on
 
 
 def sample_corpus(corpus: Corpus, sample: str, limit: int | None = None, seed: int = 0) -> Corpus:
-    """Returns the documents of a sample; a limit takes the first of a shuffle by seed, no limit keeps the
-    file's order.
+    """Returns the documents of a sample; a limit takes the first of a shuffle by seed, no limit keeps the file's order.
 
-    all: every document. multilabel: two or more gold labels. uniform: see `uniform_rows` (limit 200 if not
-    given, always shuffled). paper, paper_multilabel: the paper's ids; ids that are not in the corpus become
-    `missing`.
+    all: every document. multilabel: two or more gold labels. uniform: see `uniform_rows` (limit 200 if not given,
+    always shuffled). paper, paper_multilabel: the paper's ids; ids that are not in the corpus become `missing`.
     """
     if sample not in SAMPLES:
         raise ValueError(f"sample {sample!r} is unknown; choose one of {', '.join(SAMPLES)}")
@@ -54,10 +53,9 @@ def paper_rows(corpus: Corpus, set_name: str) -> tuple[np.ndarray, tuple[str, ..
 def strata(corpus: Corpus) -> np.ndarray:
     """Returns the stratum of each document, int (D,), -1 where it belongs to none.
 
-    {no, one, several gold labels} x {agree, disagree}, where annotators agree if every label's share is 0 or
-    1; for a single-label corpus, {its classes} x {agree, disagree}, posts without a majority in none. Where
-    no document has votes, by the number of gold labels (or the class) alone; where some have, the others are
-    in none.
+    {no, one, several gold labels} x {agree, disagree}, where annotators agree if every label's share is 0 or 1; for a
+    single-label corpus, {its classes} x {agree, disagree}, posts without a majority in none. Where no document has
+    votes, by the number of gold labels (or the class) alone; where some have, the others are in none.
     """
     labels = corpus.gold.sum(axis=1)
     kind = np.where(labels > 0, corpus.gold.argmax(axis=1), -1) if corpus.single_label else np.minimum(labels, 2)
@@ -68,8 +66,7 @@ def strata(corpus: Corpus) -> np.ndarray:
 
 
 def uniform_rows(corpus: Corpus, size: int, seed: int = 0) -> np.ndarray:
-    """Returns about `size` rows, as even over the strata as can be, shuffled; fewer only if there are fewer
-    in all.
+    """Returns about `size` rows, as even over the strata as can be, shuffled; fewer only if there are fewer in all.
 
     Strata that run short are taken whole and what they lack is shared evenly by the others.
     """
@@ -82,8 +79,7 @@ def uniform_rows(corpus: Corpus, size: int, seed: int = 0) -> np.ndarray:
 
 
 def share_evenly(room: list[int], size: int) -> list[int]:
-    """Returns how many to take from each stratum: sum min(size, sum of room), no two differ by more than 1
-    but for room.
+    """Returns how many to take from each stratum: min(size, sum of room) in all, as even as room allows.
 
     What does not divide goes to the first strata that have room.
     """
@@ -94,7 +90,7 @@ def share_evenly(room: list[int], size: int) -> list[int]:
     return quotas
 
 
-def reserved(ids, share: float = RESERVED) -> np.ndarray:
+def reserved(ids: Iterable, share: float = RESERVED) -> np.ndarray:
     """Returns which training documents are set aside, bool (D,): to calibrate, blend and stack on, never to train on.
 
     A hash of the id decides, so encoders and traces agree on it without a file, whatever else is sampled.

@@ -1,4 +1,4 @@
-"""The multi-label sets that come as tables: GoEmotions, MFRC, SemEval-2018 E-c (section 2 of the paper)."""
+"""The multi-label sets that come as tables: GoEmotions, MFRC, SemEval-2018 E-c."""
 
 import csv
 import hashlib
@@ -43,7 +43,7 @@ def _read(path: Path, needed, **options) -> pd.DataFrame:
 
 
 def _flags(table: pd.DataFrame, columns, path: Path) -> np.ndarray:
-    """The cells "0" and "1" of columns as bool; anything else is an error."""
+    """Returns the cells "0" and "1" of columns as bool; raises ValueError for anything else."""
     cells = table[list(columns)].to_numpy(dtype=str)
     strange = ~np.isin(cells, ["0", "1"])
     if strange.any():
@@ -55,26 +55,44 @@ def _documents(ids, texts) -> pd.DataFrame:
     return pd.DataFrame({"id": pd.Series(list(ids), dtype=str), "text": pd.Series(list(texts), dtype=str)})
 
 
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 # ---- GoEmotions ----------------------------------------------------------------------------------
 
 
 def load_goemotions(split: str = "dev", annotations: str = "raw", labels: str = "7", only_voted: bool = True) -> Corpus:
     """Returns GoEmotions (Demszky et al. 2020): the filtered splits, their gold sets, and the raters' votes.
 
-    annotations: "raw" (votes from the three official files, 43 MB), "subset" (1,565 comments of a mirror
-    folder), "none" (gold only, votes NaN). labels: "7" pooled by union, in gold and for each rater, or "27".
-    A rater who marked a comment very unclear is a rater who chose no label; neutral is no label. With
-    "subset" the documents are the comments of that file (split "all": all of them), gold is two votes or more
-    (equal to the filtered gold where both exist); `only_voted=False` takes the filtered splits' documents
-    instead.
+    annotations: "raw" (votes from the three official files, 43 MB), "subset" (1,565 comments of a mirror folder),
+    "none" (gold only, votes NaN). labels: "7" pooled by union, in gold and for each rater, or "27". A rater who marked
+    a comment very unclear is a rater who chose no label; neutral is no label. With "subset" the documents are the
+    comments of that file (split "all": all of them), gold is two votes or more (equal to the filtered gold where both
+    exist); `only_voted=False` takes the filtered splits' documents instead.
     """
     choose("labels", labels, ("7", "27"))
     choose("annotations", annotations, ("raw", "subset", "none"))
     wanted = parts(split)
     names = tuple(POOLED) if labels == "7" else EMOTIONS[:-1]
     if annotations == "subset" and only_voted:
-        return _goemotions_subset(split, wanted, labels, names)
+        table, gold, votes, annotators, ratings = _subset_comments(split, wanted, labels, names)
+    else:
+        table, gold, votes, annotators, ratings = _filtered_comments(wanted, annotations, labels, names)
+    return Corpus(
+        name="goemotions",
+        split=split,
+        sample="all",
+        labels=names,
+        documents=_documents(table["id"], table["text"]),
+        gold=gold,
+        votes=votes,
+        annotators=annotators,
+        annotations=ratings,
+    )
 
+
+def _filtered_comments(wanted, annotations, labels, names):
     tables = []
     for part in wanted:
         path = sources.fetch(f"goemotions-{part}")
@@ -90,21 +108,11 @@ def load_goemotions(split: str = "dev", annotations: str = "raw", labels: str = 
         ratings = _ratings(annotations, labels, names)
         ratings = ratings[ratings["id"].isin(table["id"])].reset_index(drop=True)
         votes, annotators = shares(ratings, table["id"], names)
-    return Corpus(
-        name="goemotions",
-        split=split,
-        sample="all",
-        labels=names,
-        documents=_documents(table["id"], table["text"]),
-        gold=_pool(chosen, labels),
-        votes=votes,
-        annotators=annotators,
-        annotations=ratings,
-    )
+    return table, _pool(chosen, labels), votes, annotators, ratings
 
 
 def _pool(chosen: np.ndarray, labels: str) -> np.ndarray:
-    """The 28 emotions (N, 28) as the 27 without neutral, or as the 7 unions."""
+    """Returns the 28 emotions (N, 28) as the 27 without neutral, or as the 7 unions."""
     if labels == "27":
         return chosen[:, :-1]
     columns = [[EMOTIONS.index(emotion) for emotion in group] for group in POOLED.values()]
@@ -128,8 +136,7 @@ def _raw_ratings() -> tuple[pd.DataFrame, np.ndarray]:
 def _subset_ratings() -> tuple[pd.DataFrame, np.ndarray]:
     path = sources.fetch("goemotions-subset")
     table = _read(path, ["text", "id", "filtered_split", "rater_id", *EMOTIONS])
-    hashed = [f"text-{hashlib.sha256(text.encode()).hexdigest()[:16]}" for text in table["text"]]
-    table["id"] = table["id"].where(table["id"] != "", pd.Series(hashed))
+    table["id"] = table["id"].where(table["id"] != "", "text-" + table["text"].map(_hash))
     return table, _flags(table, EMOTIONS, path)
 
 
@@ -145,7 +152,7 @@ def _annotation_rows(ids, annotators, chosen, labels) -> pd.DataFrame:
     return rows
 
 
-def _goemotions_subset(split, wanted, labels, names):
+def _subset_comments(split, wanted, labels, names):
     table, chosen = _subset_ratings()
     if split != "all":
         kept = table["filtered_split"].isin(wanted).to_numpy()
@@ -154,29 +161,18 @@ def _goemotions_subset(split, wanted, labels, names):
     ratings = _annotation_rows(table["id"], table["rater_id"], _pool(chosen, labels), names)
     votes, annotators = shares(ratings, documents["id"], names)
     counts = pd.DataFrame(chosen).groupby(table["id"].to_numpy()).sum().reindex(documents["id"]).to_numpy()
-    return Corpus(
-        name="goemotions",
-        split=split,
-        sample="all",
-        labels=names,
-        documents=_documents(documents["id"], documents["text"]),
-        gold=_pool(counts >= 2, labels),
-        votes=votes,
-        annotators=annotators,
-        annotations=ratings,
-    )
+    return documents, _pool(counts >= 2, labels), votes, annotators, ratings
 
 
 # ---- MFRC ----------------------------------------------------------------------------------------
 
 
 def load_mfrc(split: str = "dev", annotations: str = "auto") -> Corpus:
-    """Returns MFRC (Trager et al. 2022) with gold = half or more of the annotators; thin and non-moral are no
-    label.
+    """Returns MFRC (Trager et al. 2022) with gold = half or more of the annotators; thin and non-moral are no label.
 
-    annotations: "raw" (the official file, annotators named), "counts" (votes counted, of a mirror folder), or
-    "auto": raw if the file is at hand, else counts if that is, else raw from the network. Documents without a
-    vote are left out and listed in `missing`. Ids and splits are the paper's, found by the text's hash.
+    annotations: "raw" (the official file, annotators named), "counts" (votes counted, of a mirror folder), or "auto":
+    raw if the file is at hand, else counts if that is, else raw from the network. Documents without a vote are left out
+    and listed in `missing`. Ids and splits are the paper's, found by the text's hash.
     """
     choose("annotations", annotations, ("auto", "raw", "counts"))
     wanted = parts(split)
@@ -218,7 +214,7 @@ def _mfrc_raw(wanted):
     table = _read(path, ["text", "annotator", "annotation"])
     known = pd.read_csv(paths.PUBLISHED / "mfrc_splits.csv", dtype=str).set_index("text_sha256_16")
     known = known[known["split"].isin(wanted)]
-    table["hash"] = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in table["text"]]
+    table["hash"] = table["text"].map(_hash)
     table = table[table["hash"].isin(known.index)]
     table["id"] = table["hash"].map(known["document_id"])
     missing = tuple(known["document_id"][~known.index.isin(table["hash"])])
@@ -241,9 +237,7 @@ def _mfrc_raw(wanted):
 
 
 def load_semeval(split: str = "dev") -> Corpus:
-    """Returns SemEval-2018 Task 1 E-c, English (Mohammad et al. 2018): gold sets only, no annotators
-    released.
-    """
+    """Returns SemEval-2018 Task 1 E-c, English (Mohammad et al. 2018): gold sets only, no annotators released."""
     tables, gold = [], []
     for part in parts(split):
         path = sources.fetch(f"semeval-{part}")

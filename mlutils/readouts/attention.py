@@ -5,7 +5,7 @@ import pandas as pd
 
 from mlutils import metrics
 from mlutils.readouts.claims import Statistic
-from mlutils.traces import Trace, TraceError
+from mlutils.traces import Trace, TraceError, matrix
 
 SEGMENTS = {"input": "input_tokens", "answer": "answer_tokens", "first": "first_tokens", "shifted": "first_tokens"}
 C8 = Statistic("C8", "attention per token: first tokens of earlier labels over input", 10)  # an order of magnitude
@@ -52,8 +52,8 @@ def _table(trace: Trace) -> pd.DataFrame:
 
 def _masses(table: pd.DataFrame) -> np.ndarray:
     """Returns the mass by step, segment and layer, (N, 4, layers)."""
-    columns = [np.array(table[name].tolist(), float).reshape(len(table), -1 if len(table) else 1) for name in SEGMENTS]
-    return np.stack(columns, axis=1)
+    layers = len(table["input"].iloc[0]) if len(table) else 1
+    return np.stack([matrix(table[name], layers) for name in SEGMENTS], axis=1)
 
 
 def _tokens(table: pd.DataFrame) -> np.ndarray:

@@ -13,6 +13,7 @@ from scipy.stats import entropy
 
 from mlutils import metrics
 from mlutils.readouts.steps import name_models
+from mlutils.traces import matrix
 
 NAME = r"^medusa-head=(\d+)$"  # the variants of the view medusa
 MEASURES = ("first", "second", "entropy", "said_is_top1")
@@ -33,8 +34,7 @@ def read(trace) -> pd.DataFrame:
         )
     steps = trace.steps[numbers.notna()].assign(head=numbers.dropna().astype(int))
     names = [*trace.labels, "none"]
-    logits = np.array(steps["logits"].tolist(), float).reshape(len(steps), len(names))  # (steps, L + 1)
-    shares = softmax(logits, axis=1)
+    shares = softmax(matrix(steps["logits"], len(names)), axis=1)  # (steps, L + 1)
     largest = np.sort(shares, axis=1)[:, ::-1]
     base = steps[steps["head"] == 0]
     final = steps["document"].map(base.groupby("document")["step"].max())

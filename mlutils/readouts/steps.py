@@ -14,6 +14,7 @@ from scipy.stats import entropy
 from mlutils.readouts import claims, intervals
 from mlutils.readouts.claims import Statistic
 from mlutils.readouts.probabilities import step_distributions
+from mlutils.traces import matrix
 
 NONE = "none"
 GROUPS = ("last", "intermediate")
@@ -58,7 +59,7 @@ def tabulate(trace, variant: str = "list", conventions: str = "ours") -> pd.Data
     said = pd.Index(names).get_indexer(steps["label"])
     if (said < 0).any() or (rows < 0).any():
         raise ValueError(f"{trace.folder} has steps of labels or documents that are not its own: trace it again")
-    logits = np.array(steps["logits"].tolist(), float).reshape(len(steps), len(names))  # (steps, L + 1)
+    logits = matrix(steps["logits"], len(names))  # (steps, L + 1)
     columns = derive(rows, steps["step"].to_numpy(int), said, logits, trace.gold, conventions)
     for name in ("label", "top1", "second_label"):
         columns[name] = names[columns[name]]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 NONE = "none"
 FORMS = ("json", "comma", "the", "single")
-STATUSES = ("ok", "none", "unknown label", "repeated label", "cut off", "not a list")
 
 _STRING = r'"(?:[^"\\\n]|\\[^\n])*"'
 
@@ -30,7 +29,7 @@ class Answer:
     """A parsed answer: what was said, in order, repetitions included."""
 
     said: tuple[Said, ...]
-    status: str
+    status: str  # ok | none | unknown label | repeated label | cut off | not a list
 
     @property
     def labels(self) -> tuple[str, ...]:

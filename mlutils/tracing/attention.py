@@ -150,7 +150,7 @@ def _record(model: Model, readings, keys, held: int, length: int, ask) -> list[n
         raise _unreadable(model, f"was seen in {len(layers)} of {depth} layers")
     masses = np.stack(layers, axis=1)
     if not np.isfinite(masses).all():
-        raise BadLogits("the model gives attention that is not finite (NaN or infinite)")
+        raise BadLogits("the model gives attention shares")
     return np.split(masses, np.cumsum([len(reading.steps) for reading in readings])[:-1])
 
 
@@ -203,8 +203,8 @@ def _read_masses(query, key, mask, scaling: float, inside: torch.Tensor) -> np.n
     """
     heads, rows, size = query.shape
     grouped = query.float().view(key.shape[0], heads // key.shape[0], rows, size)
-    scores = torch.einsum("kgrd,ksd->kgrs", grouped, key.float()).flatten(0, 1) * scaling + mask
-    total = scores.logsumexp(-1)
+    scores = torch.einsum("kgrd,ksd->kgrs", grouped, key.float()).flatten(0, 1) * scaling + mask  # (heads, rows, keys)
+    total = scores.logsumexp(-1)  # (heads, rows)
     outside = ~inside.to(scores.device)
     masses = [(scores.masked_fill(each, -torch.inf).logsumexp(-1) - total).exp().mean(0) for each in outside]
     return torch.stack(masses, dim=-1).double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The engine: token tries behind a cached prefix (section 6 of the design).
+"""The engine: token tries behind a cached prefix.
 
 Whoever asks gives whole token sequences. What they share is computed once: a beginning common to all of them is
 kept in one cache, the rest of several documents and their questions is merged into a trie and packed into one row,
@@ -34,7 +34,10 @@ class Written:
 
 
 class BadLogits(ArithmeticError):
-    """Raised where a model gives logits that are not finite numbers."""
+    """Raised where a model gives numbers that are not finite; says which, its logits unless said otherwise."""
+
+    def __init__(self, what: str = "the model gives logits"):
+        super().__init__(f"{what} that are not finite (NaN or infinite)")
 
 
 def shared_beginning(sequences: Sequence[Sequence[int]]) -> int:
@@ -164,7 +167,7 @@ class PackedEngine:
         """Returns for hidden states (N, H): selected logits (N, K), log-sum-exp (N,), most probable token (N,)."""
         logits = self._head(states.to(self._head.weight.device)).float()
         if not torch.isfinite(logits).all():
-            raise BadLogits("the model gives logits that are not finite (NaN or infinite)")
+            raise BadLogits
         chosen = logits[:, select.to(logits.device)]
         return (
             chosen.double().cpu().numpy(),

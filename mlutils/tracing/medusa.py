@@ -166,15 +166,13 @@ class MedusaView(ListView):
         read = states[[places[i] - number for i in kept]].to(output.device, output.dtype)
         logits = head(read).double().cpu().numpy()
         if not np.isfinite(logits).all():
-            raise BadLogits(f"Medusa head {number} gives logits that are not finite (NaN or infinite)")
-        share = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-        tokens = sorted({token for group in self.forms for token in group})
+            raise BadLogits(f"Medusa head {number} gives logits")
+        normaliser = np.logaddexp.reduce(logits, axis=1)
         return [
             {
                 **steps[i],
                 "variant": f"{VARIANT}{number}",
-                "logits": [float(logits[row, group].max()) for group in self.forms],
-                "mass": float(share[row, tokens].sum()),
+                **self.label_tokens.describe(logits[row, self.label_tokens.select], normaliser[row]),
                 "goes_on": np.nan,
                 "stops": np.nan,
             }

@@ -14,13 +14,13 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
 from mlutils import paths, sources
-from mlutils.files import making
+from mlutils.files import making, write_json
 from mlutils.tracing import adapters
 
 DEFAULT = "smollm2-135m-instruct"
 RANDOM = "random-llama"
 MINIATURE = "miniature-"  # and a size: the ladder that `05_miniatures` trains
-# Plain causal attention with rotary positions: what packed passes rely on (design, section 6). Others are padded.
+# Plain causal attention with rotary positions: what packed passes rely on. Others are padded.
 PLAIN = {"llama", "qwen2", "qwen3", "mistral", "olmo", "olmo2", "smollm3", "granite"}
 
 
@@ -106,9 +106,7 @@ def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
 
 
 def explain(name: str, source: str, error: OSError) -> OSError:
-    """Returns an error that says why `source`, a folder or hub id that the model `name` needs, is not had, and what to
-    do.
-    """
+    """Returns an error that says why `source`, which the model `name` needs, is not had, and what to do."""
     # Loaders of transformers wrap the hub's errors, and those have a cause of their own.
     cause = error if isinstance(error, (RepositoryNotFoundError, LocalEntryNotFoundError)) else error.__cause__
     reason = str(error).strip().partition("\n")[0]
@@ -185,7 +183,7 @@ def dequantise(folder: Path) -> None:
     network.load_state_dict(quantised.state_dict())
     network.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**arguments).save_pretrained(folder)
-    (folder / "origin.json").write_text(json.dumps({"file": file.name, "sha256": sources.checksum(file)}))
+    write_json(folder / "origin.json", {"file": file.name, "sha256": sources.checksum(file)})
 
 
 def make_random(folder: Path) -> None:

@@ -30,8 +30,7 @@ class PaddedEngine:
             logits = torch.stack(rows[at : at + len(group)]).double()
             at += len(group)
             chosen = logits[:, list(select)].numpy(), logits.logsumexp(-1).numpy()
-            finite = bool(torch.isfinite(logits).all())
-            answers.append(chosen if finite else BadLogits("the model gives logits that are not finite"))
+            answers.append(chosen if torch.isfinite(logits).all() else BadLogits())
         return answers
 
     def write(
@@ -98,7 +97,7 @@ class PaddedEngine:
                     break
             logits = torch.stack([step[row].float().cpu() for step in out.logits[:held]]).double()
             if not torch.isfinite(logits).all():
-                answers.append(BadLogits("the model gives logits that are not finite (NaN or infinite)"))
+                answers.append(BadLogits())
                 continue
             states = torch.stack([step[-1][row, -1].float().cpu() for step in out.hidden_states[:held]])
             answers.append(Written(said, logits[:, select].numpy(), logits.logsumexp(-1).numpy(), states, complete))

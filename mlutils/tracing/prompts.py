@@ -1,4 +1,4 @@
-"""Prompts: text out, answers parsed (section 3 of the digest; the paper's appendix on prompts).
+"""Prompts: documents, labels and demonstrations as the text that a model reads (the paper's appendix on prompts).
 
 Prompts are plain text, also for chat models. They are stripped of the space before the answer, which belongs to the
 answer's first token. A line break before the answer stays (ours): without it a small model first ends the text's last

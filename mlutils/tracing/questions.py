@@ -1,4 +1,4 @@
-"""The views `unary` and `pairwise`: questions about a document that one of two words answers (section 6).
+"""The views `unary` and `pairwise`: questions about a document that one of two words answers.
 
 All questions about a document go to the engine as one group, so its text, and the beginnings that questions share, are
 computed once. Kept are the logits of both answers.

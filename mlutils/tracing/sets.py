@@ -1,4 +1,4 @@
-"""The view `sets`: asks the model what follows each of its likely lists, for exact set marginals (section 7).
+"""The view `sets`: asks the model what follows each of its likely lists, for exact set marginals.
 
 It reads the readout's own model of a list. The format's opening is taken for granted. What comes next is the paper's
 step distribution: the softmax over the first tokens of the labels and none, so labels that begin with the same token
@@ -23,6 +23,7 @@ from mlutils.tracing.engine import BadLogits
 from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.vocabulary import LabelTokens
 
 TOLERANCE = 0.02  # width of the bounds that is good enough
 MOST = 60  # lists asked about a document
@@ -46,16 +47,10 @@ class SetsView:
 
     name = "sets"
 
-    def __init__(
-        self, model: Model, prompting: Prompting, tolerance: float = TOLERANCE, most: int = MOST, repeats="kept"
-    ):
-        self.model, self.prompting, self.engine = model, prompting, start_engine(model)
-        self.tolerance, self.most, self.repeats = tolerance, most, repeats
+    def __init__(self, model: Model, prompting: Prompting, most: int = MOST):
+        self.model, self.prompting, self.engine, self.most = model, prompting, start_engine(model), most
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
-        self.forms = vocabulary.label_tokens(model.tokenizer, self.labels, self.form)
-        self.separators = vocabulary.separator_tokens(model.tokenizer, self.form) or {}
-        self.select = sorted({token for tokens in [*self.forms, *self.separators.values()] for token in tokens})
-        self.column = {token: i for i, token in enumerate(self.select)}
+        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form)
         self._ends: dict[Prefix, Ends] = {}
         query = prompting.template.demonstration.partition("{answer}")[0]
         # What a prompt loses at its end comes back as the beginning of the answer.
@@ -68,9 +63,7 @@ class SetsView:
         sequences = vocabulary.encode_prompts(self.model.tokenizer, [self.prompting.list_prompt(r) for r in rows])
         prompts = dict(zip(rows, sequences, strict=True))
         longest = 1 if self.form == "single" else None
-        expansions = {
-            row: Expansion(len(self.labels), self.tolerance, self.most, self.repeats, longest) for row in rows
-        }
+        expansions = {row: Expansion(len(self.labels), TOLERANCE, self.most, longest=longest) for row in rows}
         new = self.prompting.new_tokens
         failed = {row: error for row in rows if (error := too_long(self.model, len(prompts[row]) + new))}
         nodes = {row: [] for row in rows}
@@ -79,7 +72,9 @@ class SetsView:
                 [prompts[row] + tail for prefix in wave for tail in self._ends_of(prefix).sequences]
                 for row, wave in waves.items()
             ]
-            for (row, wave), outcome in zip(waves.items(), self.engine.read(groups, self.select), strict=True):
+            for (row, wave), outcome in zip(
+                waves.items(), self.engine.read(groups, self.label_tokens.select), strict=True
+            ):
                 if isinstance(outcome, BadLogits):
                     failed[row] = outcome
                     continue
@@ -94,35 +89,23 @@ class SetsView:
         nodes, at = [], 0
         for prefix in wave:
             ends = self._ends_of(prefix)
-            share = np.exp(logits[at : at + len(ends.sequences)] - normaliser[at : at + len(ends.sequences), None])
-            goes_on, stops = self._what_follows(share[1:]) if ends.end is not None else (np.nan, np.nan)
+            read = slice(at, at + len(ends.sequences))
+            share = np.exp(logits[read] - normaliser[read, None])  # (sequences, K)
+            goes_on = stops = np.nan
+            if ends.end is not None:
+                tokens = ([token] for token in self.label_tokens.separators["open"])
+                opened = zip(tokens, share[2:], strict=True)
+                goes_on, stops = self.label_tokens.decide(share[1], opened)
             nodes.append(
                 {
                     "prefix": [self.labels[label] for label in prefix],
-                    "logits": [float(logits[at, self._columns(tokens)].max()) for tokens in self.forms],
-                    "mass": float(share[0, self._columns({t for tokens in self.forms for t in tokens})].sum()),
+                    **self.label_tokens.describe(logits[at], normaliser[at]),
                     "goes_on": goes_on / (goes_on + stops),
                     "stops": stops,
                 }
             )
-            at += len(ends.sequences)
+            at = read.stop
         return nodes
-
-    def _what_follows(self, share: np.ndarray) -> tuple[float, float]:
-        """Returns the mass of going on and of stopping: at the list's end, and through tokens that leave it open."""
-
-        def mass(row: int, group: str) -> float:
-            return float(share[row, self._columns(self.separators[group])].sum())
-
-        goes_on, stops = mass(0, "goes_on"), mass(0, "stops")
-        for row, token in enumerate(self.separators["open"], start=1):
-            opened = float(share[0, self.column[token]])
-            goes_on += opened * mass(row, "open_goes_on")
-            stops += opened * mass(row, "open_stops")
-        return goes_on, stops
-
-    def _columns(self, tokens) -> list[int]:
-        return [self.column[token] for token in sorted(tokens)]
 
     def _ends_of(self, prefix: Prefix) -> Ends:
         if prefix not in self._ends:
@@ -136,7 +119,7 @@ class SetsView:
         """
         said = [self.labels[label] for label in prefix]
         length = len(self.gap) + len(format_answer(said, self.form).rpartition(said[-1])[0] + said[-1]) if said else 0
-        decided = bool(said and self.separators)
+        decided = bool(said and self.label_tokens.separators)
         following, ends = Counter(), Counter()
         for label in [*self.labels, *([] if said else [NONE])]:
             text = self.gap + format_answer([*said, label] if label != NONE else [], self.form)
@@ -152,7 +135,7 @@ class SetsView:
         if not following or (decided and not ends):
             raise ValueError(f"{self.model.name}'s tokenizer has no boundary around the labels after {said}")
         end = list(ends.most_common(1)[0][0]) if decided else None
-        opened = [[*end, token] for token in self.separators["open"]] if decided else []
+        opened = [[*end, token] for token in self.label_tokens.separators["open"]] if decided else []
         return Ends(end, opened, list(following.most_common(1)[0][0]))
 
     def _answer_tokens(self, text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The view `list`: greedy lists of labels, and what the model held at every label step (section 4)."""
+"""The view `list`: greedy lists of labels, and what the model held at every label step."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from mlutils.tracing.engine import Draft, Written
 from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.vocabulary import LabelTokens
 
 
 class ListView:
@@ -21,11 +22,7 @@ class ListView:
         self.variant, self.model, self.prompting, self.engine = variant, model, prompting, start_engine(model)
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
         self.state_shape = (model.network.config.hidden_size,)  # of what the engine keeps at a position
-        tokenizer = model.tokenizer
-        self.forms = vocabulary.label_tokens(tokenizer, self.labels, self.form)
-        self.separators = vocabulary.separator_tokens(tokenizer, self.form) or {}
-        self.select = sorted({token for tokens in [*self.forms, *self.separators.values()] for token in tokens})
-        self.column = {token: i for i, token in enumerate(self.select)}
+        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form)
 
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], np.ndarray]:
         """Returns rows of answers, steps and failures for some documents, and their first-label states."""
@@ -51,7 +48,8 @@ class ListView:
         outcomes = {row: too_long(self.model, len(sequence) + new) for row, sequence in prompts.items()}
         asked = [row for row in rows if outcomes[row] is None]
         if asked:
-            written = self.engine.write([prompts[r] for r in asked], self.select, self._finished, new, self._draft())
+            select = self.label_tokens.select
+            written = self.engine.write([prompts[r] for r in asked], select, self._finished, new, self._draft())
             outcomes |= dict(zip(asked, written, strict=True))
         return prompts, outcomes
 
@@ -85,8 +83,6 @@ class ListView:
         starts = vocabulary.offsets(tokenizer, written.tokens)
         steps, before = [], set()
         for number, (said, at) in enumerate(zip(answer.said, firsts, strict=True), start=1):
-            logits = written.logits[at]
-            share = np.exp(logits - written.normaliser[at])
             goes_on, stops = self._what_follows(written, starts, said.end)
             steps.append(
                 {
@@ -95,8 +91,7 @@ class ListView:
                     "step": number,
                     "label": said.label,
                     "repeated": said.label in before,
-                    "logits": [float(logits[self._columns(tokens)].max()) for tokens in self.forms],
-                    "mass": float(share[self._columns({t for tokens in self.forms for t in tokens})].sum()),
+                    **self.label_tokens.describe(written.logits[at], written.normaliser[at]),
                     "goes_on": goes_on / (goes_on + stops) if goes_on + stops > 0 else np.nan,
                     "stops": stops,
                 }
@@ -114,22 +109,14 @@ class ListView:
 
     def _what_follows(self, written: Written, starts: list[int], end: int) -> tuple[float, float]:
         """Returns the mass in the full softmax of going on and of stopping after a label (0, 0 if not decided)."""
-        if not self.separators or end not in starts:
+        separators = self.label_tokens.separators
+        if not separators or end not in starts:
             return 0.0, 0.0
         at = starts.index(end)
         if at >= len(written.normaliser):
             return 0.0, 0.0
-
-        def mass(group: str, position: int) -> float:
-            columns = self._columns(self.separators[group])
-            return float(np.exp(written.logits[position, columns] - written.normaliser[position]).sum())
-
-        goes_on, stops = mass("goes_on", at), mass("stops", at)
-        left_open = at < len(written.tokens) and written.tokens[at] in self.separators["open"]
-        if left_open and at + 1 < len(written.normaliser):  # a lone quotation mark: the next token decides
-            goes_on += mass("open", at) * mass("open_goes_on", at + 1)
-            stops += mass("open", at) * mass("open_stops", at + 1)
-        return goes_on, stops
-
-    def _columns(self, tokens) -> list[int]:
-        return [self.column[token] for token in sorted(tokens)]
+        share = np.exp(written.logits[at : at + 2] - written.normaliser[at : at + 2, None])
+        left_open = at < len(written.tokens) and written.tokens[at] in separators["open"]
+        # Only what was written is known: the token after a lone quotation mark decides for all that leave it open.
+        opened = [(separators["open"], share[1])] if left_open and len(share) > 1 else []
+        return self.label_tokens.decide(share[0], opened)

@@ -1,7 +1,10 @@
-"""Which tokens of a vocabulary begin a label, and which decide that a list goes on or stops (section 4)."""
+"""Which tokens of a vocabulary begin a label, and which decide that a list goes on or stops."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from mlutils.tracing.answers import NONE, format_answer
 
@@ -29,9 +32,56 @@ def token_at(starts: Sequence[int], character: int) -> int:
     return next(i for i in range(len(starts) - 1) if starts[i] <= character < starts[i + 1])
 
 
-def label_tokens(tokenizer, labels: Sequence[str], form: str) -> list[list[int]]:
-    """Returns, for each label and none last, the first tokens of the forms that can occur: `joy`, ` joy`, `Joy`,
-    ` Joy`, and as the first or a later element of an answer."""
+class LabelTokens:
+    """The tokens of a vocabulary that begin a label or decide what follows it, and what a model holds of them.
+
+    `first` holds the first tokens of each label, none last, in the forms that can occur: `joy`, ` joy`, `Joy`, ` Joy`,
+    and as the first or a later element of an answer. `separators` holds the tokens that decide what follows a label:
+    `goes_on`, `stops`, and `open` those that both begin with (a lone quotation mark before `,` or `]`), after which
+    `open_goes_on` and `open_stops` decide. It is empty for single labels, where nothing is decided. `select` lists all
+    of these tokens once: K columns of logits are enough.
+    """
+
+    def __init__(self, tokenizer, labels: Sequence[str], form: str):
+        self.first = _first_tokens(tokenizer, labels, form)
+        self.separators = _separators(tokenizer, form)
+        self.select = sorted({token for tokens in [*self.first, *self.separators.values()] for token in tokens})
+        self._column = {token: column for column, token in enumerate(self.select)}
+
+    def describe(self, logits: ArrayLike, normaliser: float) -> dict:
+        """Returns what a model holds of the labels at a position, given logits (K,) of `select` and the log-sum-exp.
+
+        `logits`: of each label, none last, the largest over its first tokens; `mass`: of all their first tokens
+        together in the full softmax, so that a token which several labels begin with counts once.
+        """
+        logits = np.asarray(logits)
+        share = np.exp(logits - normaliser)
+        return {
+            "logits": [float(logits[self._columns(tokens)].max()) for tokens in self.first],
+            "mass": self._sum(share, {token for tokens in self.first for token in tokens}),
+        }
+
+    def decide(self, share: ArrayLike, opened: Iterable[tuple[Sequence[int], ArrayLike]] = ()) -> tuple[float, float]:
+        """Returns the mass in the full softmax of going on and of stopping, at a label's end.
+
+        share (K,): the full softmax at the tokens of `select`; `opened`: tokens that leave it open, with the share (K,)
+        after them.
+        """
+        goes_on, stops = (self._sum(share, self.separators[name]) for name in ("goes_on", "stops"))
+        for tokens, after in opened:
+            weight = self._sum(share, tokens)
+            goes_on += weight * self._sum(after, self.separators["open_goes_on"])
+            stops += weight * self._sum(after, self.separators["open_stops"])
+        return goes_on, stops
+
+    def _columns(self, tokens: Iterable[int]) -> list[int]:
+        return [self._column[token] for token in sorted(tokens)]
+
+    def _sum(self, share: ArrayLike, tokens: Iterable[int]) -> float:
+        return float(np.asarray(share)[self._columns(tokens)].sum())
+
+
+def _first_tokens(tokenizer, labels: Sequence[str], form: str) -> list[list[int]]:
     tokens = []
     for label in [*labels, NONE]:
         other = next((name for name in labels if name != label), label)
@@ -60,14 +110,9 @@ def _texts(tokenizer) -> list[str]:
     return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
 
 
-def separator_tokens(tokenizer, form: str) -> dict[str, list[int]] | None:
-    """Returns the tokens that decide what follows a label: `goes_on`, `stops`, and those that both begin with.
-
-    `open` holds the tokens that leave it open (a lone quotation mark before `,` or `]`); `open_goes_on` and
-    `open_stops` decide one token later. None for single labels, where nothing is decided.
-    """
+def _separators(tokenizer, form: str) -> dict[str, list[int]]:
     if SEPARATORS[form] is None:
-        return None
+        return {}
     go, stop = SEPARATORS[form]
     common = next((i for i, (a, b) in enumerate(zip(go, stop, strict=False)) if a != b), min(len(go), len(stop)))
     groups = {name: [] for name in ("goes_on", "stops", "open", "open_goes_on", "open_stops")}

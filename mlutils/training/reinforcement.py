@@ -136,7 +136,7 @@ def sample(
     going = list(range(len(said)))  # the answers that the rows of a pass are of
     for _ in range(new_tokens):
         if not torch.isfinite(logits).all():
-            raise BadLogits("the model gives logits that are not finite (NaN or infinite)")
+            raise BadLogits
         token = torch.multinomial((logits.float() / temperature).softmax(-1), 1)
         for answer, drawn in zip(going, token[:, 0].tolist(), strict=True):
             said[answer].append(drawn)

@@ -234,7 +234,7 @@ def test_nodes_are_what_plain_prompts_give(llama, corpus, form, conventions):
             written = format_answer([*said, "joy"], form)
             head = prompt + asked.gap + written[: written.rindex("joy")].rstrip(" ")  # a space belongs to the label
             share = plain(llama, head)
-            for logit, tokens in zip(node.logits, asked.forms, strict=True):
+            for logit, tokens in zip(node.logits, asked.label_tokens.first, strict=True):
                 assert logit == pytest.approx(share[tokens].max(), abs=2e-4)
             if not said:
                 assert np.isnan(node.goes_on)

@@ -127,7 +127,11 @@ def scripted(model, corpus, monkeypatch):
         states, logits = out.hidden_states[-1][0], out.logits[0].double()
         said = slice(len(prompt) - 1, -1)
         written = medusa.Written(
-            ids, logits[said][:, view.select].numpy(), logits[said].logsumexp(-1).numpy(), states[said], True
+            ids,
+            logits[said][:, view.label_tokens.select].numpy(),
+            logits[said].logsumexp(-1).numpy(),
+            states[said],
+            True,
         )
         monkeypatch.setattr(view.engine, "write", lambda *arguments: [written])
         return view, view.ask([0])[0], states, len(prompt), ids
@@ -157,9 +161,9 @@ def test_a_head_is_read_as_many_states_before_as_its_number(scripted, model, wei
             row = rows[f"medusa-head={number}", step]
             # State prompt - 1 + i predicts token i of the answer, so the head that looks further ahead stands before.
             logits = compute_head(weights, number, states[prompt - 1 + at - number]).double()
-            held = [logits[tokens].max().item() for tokens in view.forms]
+            held = [logits[tokens].max().item() for tokens in view.label_tokens.first]
             assert row["logits"] == pytest.approx(held, abs=1e-4)
-            every = sorted({token for tokens in view.forms for token in tokens})
+            every = sorted({token for tokens in view.label_tokens.first for token in tokens})
             assert row["mass"] == pytest.approx(logits.softmax(-1)[every].sum().item(), abs=1e-5)
             assert row["label"] == ["joy", "anger"][step - 1] and np.isnan([row["goes_on"], row["stops"]]).all()
     assert set(rows) == expected
@@ -185,7 +189,9 @@ def test_a_head_of_zeros_is_its_final_layer(corpus, weights, folder, tmp_path, s
     for number in range(1, HEADS + 1):
         bare = weights[f"{number - 1}.{LAYERS}.weight"] @ states[prompt - 1 + at - number]
         (row,) = [row for row in tables["steps"] if row["variant"] == f"medusa-head={number}"]
-        assert row["logits"] == pytest.approx([bare[tokens].max().item() for tokens in view.forms], abs=1e-4)
+        assert row["logits"] == pytest.approx(
+            [bare[tokens].max().item() for tokens in view.label_tokens.first], abs=1e-4
+        )
 
 
 def test_padded_batches_give_the_same(model, corpus, trace):

@@ -1,4 +1,4 @@
-"""Prompts, to the letter (section 3 of the digest)."""
+"""Prompts, to the letter of the paper."""
 
 import pytest
 

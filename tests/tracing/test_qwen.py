@@ -114,7 +114,12 @@ def test_label_steps_hold_the_logits_of_plain_prompts(qwen, corpus):
             at = max(i for i, before in enumerate(texts) if len(before) <= ANSWER.index(label))
             step = next(steps)
             assert step["label"] == label
-            assert np.abs(np.array([logits[at, tokens].max() for tokens in view.forms]) - step["logits"]).max() < 1e-4
+            assert (
+                np.abs(
+                    np.array([logits[at, tokens].max() for tokens in view.label_tokens.first]) - step["logits"]
+                ).max()
+                < 1e-4
+            )
     assert next(steps, None) is None and states.shape == (len(DOCUMENTS), 48) and np.isfinite(states).all()
 
 

@@ -64,7 +64,7 @@ def test_answers_behind_many_plans_are_those_of_plain_prompts(llama, corpus):
             (written,) = listed.write([row])[1].values()  # behind whatever the engine keeps by now
             said, logits = naive_answer(llama, prompt, len(written.tokens))
             assert written.tokens == said
-            assert np.abs(written.logits - logits[:, listed.select]).max() < 1e-4
+            assert np.abs(written.logits - logits[:, listed.label_tokens.select]).max() < 1e-4
             assert found[name, f"d{row}"] == llama.tokenizer.decode(said, clean_up_tokenization_spaces=False)
 
 

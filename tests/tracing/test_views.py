@@ -44,7 +44,7 @@ def scripted(llama, corpus, monkeypatch):
         logits = out.logits[0, len(prompt) - 1 :].double().numpy()
         normaliser = np.logaddexp.reduce(logits, axis=1)
         states = out.hidden_states[-1][0, len(prompt) - 1 :]
-        written = Written(ids, logits[:-1, view.select], normaliser[:-1], states[:-1], complete)
+        written = Written(ids, logits[:-1, view.label_tokens.select], normaliser[:-1], states[:-1], complete)
         return view, ids, logits, normaliser, view._read("d0", written)
 
     return script
@@ -62,10 +62,12 @@ def test_label_steps_hold_the_logits_before_each_label(scripted, llama, corpus, 
         # By hand: the last position at which the label has not begun.
         at = max(i for i, written in enumerate(texts) if len(written.rstrip()) <= text.index(step["label"]) and
                  len(written) <= text.index(step["label"]))  # fmt: skip
-        for label, held, tokens in zip([*corpus.labels, "none"], step["logits"], view.forms, strict=True):
+        for label, held, tokens in zip([*corpus.labels, "none"], step["logits"], view.label_tokens.first, strict=True):
             assert held == pytest.approx(logits[at, tokens].max()), label
         share = np.exp(logits[at] - normaliser[at])
-        assert step["mass"] == pytest.approx(share[sorted({t for group in view.forms for t in group})].sum())
+        assert step["mass"] == pytest.approx(
+            share[sorted({t for group in view.label_tokens.first for t in group})].sum()
+        )
     assert first == max(i for i, written in enumerate(texts) if len(written) <= text.index("joy"))
 
 

@@ -1,9 +1,11 @@
 """First tokens of labels and the tokens that go on or stop, on two tokenizers."""
 
+import numpy as np
 import pytest
 
 from mlutils.tracing import vocabulary
 from mlutils.tracing.answers import FORMS, format_answer, parse
+from mlutils.tracing.vocabulary import LabelTokens
 
 LABELS = ("joy", "anger", "angst", "anticipation")
 
@@ -11,7 +13,7 @@ LABELS = ("joy", "anger", "angst", "anticipation")
 @pytest.mark.parametrize("form", FORMS)
 def test_the_token_that_starts_a_label_is_one_of_its_forms(llama, form):
     tokenizer = llama.tokenizer
-    forms = vocabulary.label_tokens(tokenizer, LABELS, form)
+    first = LabelTokens(tokenizer, LABELS, form).first
     lists = [[label] for label in LABELS] + ([] if form == "single" else [["joy", "angst"], ["anger", "joy"]])
     for labels in lists:
         for gap in ("", " ", "\n"):
@@ -19,20 +21,20 @@ def test_the_token_that_starts_a_label_is_one_of_its_forms(llama, form):
             starts = vocabulary.offsets(tokenizer, ids)
             for said in parse(tokenizer.decode(ids), LABELS, form).said:
                 token = ids[vocabulary.token_at(starts, said.start)]
-                assert token in forms[LABELS.index(said.label)]
+                assert token in first[LABELS.index(said.label)]
 
 
 def test_labels_that_share_a_first_token_share_it(llama):
-    forms = vocabulary.label_tokens(llama.tokenizer, LABELS, "json")
-    assert len(forms) == len(LABELS) + 1
-    assert set(forms[1]) & set(forms[2]), "anger and angst begin alike"
-    assert not set(forms[0]) & set(forms[1])
+    first = LabelTokens(llama.tokenizer, LABELS, "json").first
+    assert len(first) == len(LABELS) + 1
+    assert set(first[1]) & set(first[2]), "anger and angst begin alike"
+    assert not set(first[0]) & set(first[1])
 
 
 @pytest.mark.parametrize("form", ["json", "comma", "the"])
 def test_separators_part_going_on_from_stopping(llama, form):
     tokenizer = llama.tokenizer
-    groups = vocabulary.separator_tokens(tokenizer, form)
+    groups = LabelTokens(tokenizer, LABELS, form).separators
     assert groups["goes_on"] or groups["open_goes_on"]
     assert not set(groups["goes_on"]) & set(groups["stops"])
     assert not set(groups["open"]) & (set(groups["goes_on"]) | set(groups["stops"]))
@@ -48,7 +50,72 @@ def test_separators_part_going_on_from_stopping(llama, form):
 
 
 def test_single_labels_decide_nothing(llama):
-    assert vocabulary.separator_tokens(llama.tokenizer, "single") is None
+    tokens = LabelTokens(llama.tokenizer, LABELS, "single")
+    assert tokens.separators == {}
+    assert set(tokens.select) == {token for each in tokens.first for token in each}
+
+
+class Longest:
+    """A tokenizer that takes the longest token each time: single characters, and these words."""
+
+    words = ("joy", " joy", "an", " an", '",', '"]', "no", " no")
+    texts = [chr(i) for i in range(10, 127)] + list(words)
+    eos_token_id = None
+
+    def __len__(self):
+        return len(self.texts)
+
+    def __call__(self, text, **_):
+        ids = []
+        while text:
+            word = max((each for each in self.texts if text.startswith(each)), key=len)
+            ids.append(self.texts.index(word))
+            text = text[len(word) :]
+        return {"input_ids": ids}
+
+    def decode(self, ids, **_):
+        return "".join(self.texts[i] for i in ids)
+
+    def batch_decode(self, rows):
+        return list(map(self.decode, rows))
+
+
+@pytest.fixture()
+def tokens():
+    return LabelTokens(Longest(), ("joy", "anger", "angst"), "json")
+
+
+def spread(tokens, values, rest=0.0):
+    """Returns an array over `select` that holds the values of some tokens, by their text, and `rest` elsewhere."""
+    return np.array([values.get(Longest.texts[token], rest) for token in tokens.select])
+
+
+def test_first_tokens_and_separators_by_hand(tokens):
+    def read(ids):
+        return {Longest.texts[i] for i in ids}
+
+    anger = {"an", " an", "A"}
+    assert [read(each) for each in tokens.first] == [{"joy", " joy", "J"}, anger, anger, {"no", " no", "N"}]
+    assert {name: read(each) for name, each in tokens.separators.items()} == {
+        "goes_on": {'",'}, "stops": {'"]'}, "open": {'"'}, "open_goes_on": {","}, "open_stops": {"]"},
+    }  # fmt: skip
+    assert len(tokens.select) == len(set(tokens.select)) == 14
+
+
+def test_a_label_has_its_largest_first_token_and_a_shared_one_counts_once(tokens):
+    logits = spread(tokens, {"joy": 2.0, " joy": 1.0, " an": 3.0, "no": -1.0, '"': 9.0}, rest=-np.inf)
+    held = tokens.describe(logits, normaliser=4.0)
+    assert held["logits"] == [2.0, 3.0, 3.0, -1.0]
+    assert held["mass"] == pytest.approx(np.exp(-2) + np.exp(-3) + np.exp(-1) + np.exp(-5), rel=1e-12)
+
+
+def test_what_follows_is_decided_at_once_or_behind_a_token_that_leaves_it_open(tokens):
+    share = spread(tokens, {'",': 0.25, '"]': 0.125, '"': 0.5, "joy": 0.125})
+    after = spread(tokens, {",": 0.75, "]": 0.125, '",': 0.125})
+    assert tokens.decide(share) == (0.25, 0.125)
+    opened = (tokens.separators["open"], after)
+    assert tokens.decide(share, [opened]) == (0.25 + 0.5 * 0.75, 0.125 + 0.5 * 0.125)
+    assert tokens.decide(share, [opened, opened]) == (0.25 + 2 * 0.5 * 0.75, 0.125 + 2 * 0.5 * 0.125)
 
 
 def test_special_tokens_in_a_text_are_plain_text(llama):
