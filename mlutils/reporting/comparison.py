@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlutils import reporting
 from mlutils.readouts import changes
-from mlutils.reporting import breakdown, figures, pictures, published, tables, tuning
+from mlutils.reporting import changes_tables, drawing, published, tables
 from mlutils.reporting.collected import gather, reports
+from mlutils.reporting.drawing import Drawing, Picture
 from mlutils.reporting.looks import is_drawn, look
 from mlutils.reporting.pages import Section
-from mlutils.reporting.pictures import Picture
 
 HEADLINE = ("encoder_blend", "stacking")  # fixed for all corpora, not chosen by their scores
 SFT = ("sft_outputs", "sft_max_over_generations")
@@ -128,16 +129,10 @@ def _ahead(ahead):
 def pairwise(records: Sequence[dict], folder: Path, root: Path) -> Section | None:
     """Returns Fig. 8, saved in `folder`, or None where no run has both variants of the pairwise breakdown."""
     table = main_documents(gather(records, "alignment"))
-    if not set(breakdown.METHODS) <= set(table["method"]):
+    if not set(reporting.alignment.PAIRWISE) <= set(table["method"]):
         return None
-    shown = table[table["corpus"].isin(table.loc[table["method"] == breakdown.METHODS[1], "corpus"])]
-    names = ", ".join(published.corpus_title(corpus) for corpus in dict.fromkeys(shown["corpus"]))
-    picture = pictures.save(
-        breakdown.outcomes_against_probabilities(shown),
-        "fig8",
-        f"Pairwise breakdown with probabilities against outcomes on {names}: NLL, L1 and example-F1 with intervals.",
-        folder,
-    )
+    shown = table[table["corpus"].isin(table.loc[table["method"] == "binary_breakdown_outcomes", "corpus"])]
+    picture = drawing.save(reporting.alignment.outcomes_against_probabilities(shown), "fig8", folder)
     return Section(
         "Fig. 8: the pairwise breakdown, probabilities against outcomes",
         "Bradley-Terry scores fitted to probabilities that one label beats another, or to outcomes (0 or 1).",
@@ -176,11 +171,8 @@ def decisions(records: Sequence[dict], root: Path) -> Section:
 
 def tuned(records: Sequence[dict], pairs: Mapping[str, str], folder: Path, root: Path) -> Section:
     """Returns Fig. 12 for pairs of a base model and its tuned model, saved in `folder`."""
-    paired = tuning.pair_up(main_documents(gather(records, "alignment")), list(pairs.items()))
-    named = "; ".join(f"{base} against {other}" for base, other in pairs.items())
-    picture = pictures.save(
-        tuning.base_against_tuned(paired), "fig12", f"NLL and example-F1 of each readout, {named}.", folder
-    )
+    paired = changes_tables.pair_up(main_documents(gather(records, "alignment")), list(pairs.items()))
+    picture = drawing.save(reporting.changes.base_against_tuned(paired), "fig12", folder)
     return Section(
         "Fig. 12: base against tuned models",
         "The paper finds that tuned models have better F1, and worse NLL for the readouts of label logits.",
@@ -197,7 +189,7 @@ def sets(records: Sequence[dict], root: Path) -> Section:
     wide = shares.pivot(index=["corpus", "n"], columns="what", values="value").reset_index()
     wide["corpus"] = wide["corpus"].map(published.corpus_title)
     shown = [
-        pictures.load(file)
+        drawing.load(file)
         for record in records
         if (file := record["folder"] / "expected_sizes.png").exists() and record["notebook"] == "41_sets"
     ]
@@ -283,27 +275,13 @@ def write_tables(table: pd.DataFrame, folder: Path) -> list[Path]:
 def _pictures(table: pd.DataFrame, grid: str, folder: Path) -> list[Picture]:
     drawn = main_documents(for_figures(table[table["metric"] != "corrected_squared_error"].dropna(subset="mean")))
     voted = drawn[drawn["corpus"].isin(drawn.loc[drawn["metric"] == "nll", "corpus"])]
-    shown = []
+    shown: dict[str, Drawing] = {}
     if len(voted):
-        shown.append(
-            pictures.save(
-                figures.alignment_scatter(voted, theirs(*voted["corpus"].unique())),
-                "alignment_scatter",
-                f"L1 against NLL of each method, a panel a corpus, of the grid {grid}; lines cross at the noise floor, "
-                "the constant and the base rate; published values are hollow. " + summary(drawn).replace("*", ""),
-                folder,
-            )
-        )
-    return [
-        *shown,
-        pictures.save(
-            figures.alignment_bars(drawn, theirs(*table["corpus"].unique())),
-            "alignment",
-            f"Dots with intervals for each method, metric and corpus of the grid {grid}; published values are hollow. "
-            + summary(drawn).replace("*", ""),
-            folder,
-        ),
-    ]
+        shown["alignment_scatter"] = reporting.alignment.scatter(voted, theirs(*voted["corpus"].unique()))
+    shown["alignment"] = reporting.alignment.bars(drawn, theirs(*table["corpus"].unique()))
+    for fig in shown.values():
+        fig.alt += f" The grid {grid}: " + summary(drawn).replace("*", "")
+    return [drawing.save(fig, name, folder) for name, fig in shown.items()]
 
 
 def _corpus(corpus: str, documents: str) -> str:

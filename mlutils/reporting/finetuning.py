@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlutils.reporting import before_after, changes, tables
+from mlutils.reporting import changes_tables, tables
 from mlutils.reporting.collected import gather, reports
+from mlutils.reporting.drawing import Picture
 from mlutils.reporting.generation import publish
 from mlutils.reporting.pages import Section
-from mlutils.reporting.pictures import Picture
 
 NOTEBOOK = "30_finetuning"
-WIDE = (*before_after.PANELS[:5], *before_after.PANELS[6:])  # all quantities that are drawn but the alphabetical order
 TRAINED = {
     "name": "Adapter",
     "documents": "documents",
@@ -51,15 +50,10 @@ def _before_after(records, record, levels, differences, folder, links) -> Sectio
         kept = trained[[name for name in TRAINED if name in trained]].drop_duplicates("name")
         whole = {TRAINED[name]: "{:,.0f}" for name in kept if name != "name"}
         blocks.append(tables.html(kept.rename(columns=TRAINED), "Adapters, and what training them took.", whole))
-    shown = [name for name in WIDE if name in set(levels["quantity"])]
-    blocks += [
-        tables.html(changes.wide(levels, shown), "Before and after: mean [95 % interval] (steps, answers, documents)."),
-        tables.html(
-            changes.wide(differences, shown, signed=True),
-            "Tuned minus base, paired over documents; an asterisk: the interval is off zero.",
-        ),
-    ]
-    beside = changes.beside_published(levels)
+    for table, signed in ((levels, False), (differences, True)):
+        told = changes_tables.by_tuning(table, record.get("sizes", {}), signed)
+        blocks += [tables.html(shown, f"{caption}.") for caption, shown in told]
+    beside = changes_tables.beside_published(levels)
     if len(beside):
         caption = "SFT rows of Tables 2 and 5 (supervised): ours [95 % interval] (documents) beside the published."
         blocks.append(tables.html(beside.fillna(tables.MISSING), caption))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlutils.readouts import variants
-from mlutils.reporting import attention, pictures, published, steps, tables
+from mlutils import readouts
+from mlutils.reporting import attention, drawing, published, steps, tables, variants
 from mlutils.reporting.collected import gather, reports
+from mlutils.reporting.drawing import Picture
 from mlutils.reporting.pages import Section
-from mlutils.reporting.pictures import Picture
 
 STEPS = {  # figures of 20_steps on the page, and the paper's prompts; Fig. 9 shows Fig. 2 and 3 once more
     "fig2": ("C", "Fig. 2: the largest step probability, last against intermediate steps"),
@@ -36,7 +36,7 @@ def publish(record: dict, name: str, folder: Path, public: str = "") -> Picture 
         return None
     for suffix in ("png", "pdf", "json"):
         shutil.copyfile(record["folder"] / f"{name}.{suffix}", folder / f"{public or name}.{suffix}")
-    return pictures.load(folder / f"{public or name}.png")
+    return drawing.load(folder / f"{public or name}.png")
 
 
 def sections(records: Sequence[dict], folder: Path, root: Path) -> list[Section]:
@@ -98,10 +98,14 @@ def _steered(records, folder, links) -> Section:
 
 def _ordered(records, folder, links) -> Section:
     table = gather(records[-1:], "table7")
+    shown = ()
+    if len(table):
+        told = variants.label_order(readouts.variants.drop_few(table), published.label_order())
+        shown = (tables.html(told, "Answers with two or more labels; ours with 95 % intervals, published beside."),)
     return Section(
         "Table 7: does the order in the instruction steer the answer?",
         "Labels are listed alphabetically, reversed, or at random, in the instruction and the demonstrations' answers.",
-        (tables.label_order_html(variants.drop_few(table), published.label_order()),) if len(table) else (),
+        shown,
         "Random orders are three seeds, their answers together. Intervals are over answers; shares of ten answers or "
         "fewer are not shown.",
         links,

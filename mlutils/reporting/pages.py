@@ -23,7 +23,7 @@ from nbconvert import HTMLExporter
 
 from mlutils import paths
 from mlutils.files import write_text
-from mlutils.reporting.pictures import Picture
+from mlutils.reporting.drawing import Picture
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
 SCROLL = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}

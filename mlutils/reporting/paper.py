@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlutils.reporting import comparison, finetuning, generation, pages, pictures, published, tables, verdicts
+from mlutils.reporting import comparison, drawing, finetuning, generation, pages, published, tables, verdicts
 from mlutils.reporting.collected import gather, reports
 from mlutils.reporting.pages import Section
 
@@ -98,7 +98,7 @@ def traces(records: Sequence[dict], root: Path) -> Section:
         main = given["family"] == "P" and "unary" in given["asked"] and not given["reserve"] and not others
         main = main and "+" not in record["model"]["name"]
         if main and (record["folder"] / "first_step.png").exists():
-            shown.append((pictures.load(record["folder"] / "first_step.png"), f"{record['model']['name']}, {corpus}"))
+            shown.append((drawing.load(record["folder"] / "first_step.png"), f"{record['model']['name']}, {corpus}"))
     return Section(
         "How the model answers",
         "Share of answers that the strict parser reads, label steps, answers with two or more labels, and the mass of "

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from mlutils.reporting import generation, pictures
+from mlutils.reporting import drawing, generation
 
 COLUMNS = ["value", "low", "high", "n", "not_next", "not_next_low", "not_next_high", "intermediate"]
 
@@ -14,7 +13,7 @@ def steps_run(folder, family, figures):
     """A run of 20_steps that drew some figures."""
     folder.mkdir()
     for name in figures:
-        pictures.save(Figure(figsize=(1, 1)), name, alt=f"{name} {family}", folder=folder)
+        drawing.save(drawing.Drawing(1, 1, f"{name} {family}"), name, folder)
     rows = pd.DataFrame([[90.0, 80, 95, 30, 50, 40, 60, 60], [100.0, 2, 100, 3, 1, 0, 2, 300]], columns=COLUMNS)
     table4 = rows.assign(source="ours", model="m", corpus=["semeval", "mfrc"], published_not_next=[None, "1 to 2"])
     table4.to_csv(folder / "table4.csv", index=False)
@@ -56,7 +55,7 @@ def test_the_latest_run_of_other_notebooks_is_shown_and_no_run_is_no_section(tmp
     records = []
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
-        pictures.save(Figure(figsize=(1, 1)), "fig6", alt=name, folder=tmp_path / name)
+        drawing.save(drawing.Drawing(1, 1, name), "fig6", tmp_path / name)
         records.append({"notebook": "21_demonstrations", "folder": tmp_path / name, "parameters": {}})
     (section,) = generation.sections(records, shown, tmp_path)
     assert section.blocks[0].alt == "new" and "plans" in section.text

@@ -19,6 +19,7 @@ def test_every_share_is_at_its_place():
     ]
     fig = several_by_ratio(pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(dots, columns=DOTS.columns))
     assert [axis.get_title() for axis in fig.axes] == ["MFRC, n = 20, 2 plans", "SemEval, n = 20, 2 plans"]
+    assert fig.alt.endswith("light dot. mfrc at 100% 50%; mfrc at 0% 0%; semeval at 100% 50%; semeval at 0% 0%")
     for axis in fig.axes:
         (line, _, (bars,)) = axis.containers[0]
         assert line.get_xdata().tolist() == [0, 50, 100] and line.get_ydata().tolist() == [0, 25, 50]
