@@ -67,7 +67,7 @@ def by_tuning(
     for (corpus, documents, base, shots), rows in found.groupby(["corpus", "documents", "base", "shots"], sort=False):
         columns, lines = {}, []
         for (tuning, tuned_on, seed), cells in rows.groupby(["tuning", "tuned_on", "seed"], sort=False):
-            which = f", mean of {cells['seeds'].iloc[0]} seeds" if seed == ALL else f", seed {seed}" if seed else ""
+            which = f" ({cells['seeds'].iloc[0]} seeds)" if seed == ALL else f" (seed {seed})" if seed else ""
             columns[tuning_title(tuning, tuned_on, corpus) + which] = cells.set_index("quantity")
         for name in (name for name in SHOWN if name in set(rows["quantity"])):
             cells = {title: each.loc[name] for title, each in columns.items() if name in each.index}

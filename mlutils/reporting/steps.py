@@ -50,7 +50,7 @@ def count(table: pd.DataFrame, traces: Sequence, variant: str = "list") -> pd.Da
         row = {"model": name, "corpus": trace.settings["corpus"], "documents": asked}
         row |= {"without a label step": asked - found["document"].nunique(), "label steps": len(found)}
         row |= {"most frequent answer": texts.value_counts().max(), "mean mass of the labels": found["mass"].mean()}
-        rows.append(row | {kind: int(where.sum()) for kind, where in odd.items()})
+        rows.append(row | {kind: int(held.sum()) for kind, held in odd.items()})
     return pd.DataFrame(rows)
 
 

@@ -113,8 +113,8 @@ def test_fig_12_pairs_have_most_of_the_shared_demonstrations(levels):
 def test_tables_are_in_percent_and_mark_what_is_sure(levels):
     few, ten = changes_tables.by_tuning(levels, {})
     assert few[0] == "m, on MFRC (paper), 0 demonstrations" and ten[0] == "m, on MFRC (paper), 10 demonstrations"
-    assert list(few[1]) == ["Quantity", "Base", "SFT, seed 0", "n"]
-    assert list(ten[1]) == ["Quantity", "Base", "SFT, mean of 3 seeds", "Soft targets, seed 0", "n"]
+    assert list(few[1]) == ["Quantity", "Base", "SFT (seed 0)", "n"]
+    assert list(ten[1]) == ["Quantity", "Base", "SFT (3 seeds)", "Soft targets (seed 0)", "n"]
     rows = ten[1].set_index("Quantity").T.to_dict("list")
     assert rows["Second said next, %"] == ["30.0 [25.0, 40.0]", "70.0 [65.0, 80.0]", "50.0 [45.0, 60.0]", "40"]
     assert rows["Alphabetical order, %"] == ["–", "–", "–", "0"]
@@ -122,7 +122,7 @@ def test_tables_are_in_percent_and_mark_what_is_sure(levels):
     signed = table(row("top1_first", 0.2, "sft"), row("labels", 0.01, "sft"), row("labels", 0.5, "soft", n=9))
     ((caption, shown),) = changes_tables.by_tuning(signed, {}, signed=True)
     assert caption == "m, tuned minus base, on MFRC (paper), 10 demonstrations"
-    assert shown["SFT, seed 0"].tolist() == ["+0.20* [0.15, 0.30]", "+0.01 [-0.04, 0.11] (40)"]
+    assert shown["SFT (seed 0)"].tolist() == ["+0.20* [0.15, 0.30]", "+0.01 [-0.04, 0.11] (40)"]
     assert shown["n"].tolist() == ["40", ""]
     differ = table(row("labels", 0.01, "sft"), row("labels", 0.5, "soft", n=9))
     ((_, shown),) = changes_tables.by_tuning(differ, {})
