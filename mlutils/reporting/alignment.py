@@ -31,7 +31,7 @@ def scatter(table: pd.DataFrame, published: pd.DataFrame | None) -> Drawing:
     published = published[published["corpus"].isin(corpora)] if published is not None else None
     beside = len(corpora) == 1  # a single panel has its legend beside it
     room = 1.1 if beside else 1.6
-    fig, axes = drawing.panels(product(models, corpora), len(corpora), 2.1, room, TEXT, sharey="row")
+    fig, axes = drawing.panels(product(models, corpora), len(corpora), 2.1, room, TEXT, "both", sharey="row")
     for (model, corpus), axis in axes.items():
         ours = table[(table["corpus"] == corpus) & table["model"].isin([model, ""])]
         for (method, size), values in _by_metric(where(published, corpus=corpus), "value", ["method", "model"]):
@@ -47,9 +47,7 @@ def scatter(table: pd.DataFrame, published: pd.DataFrame | None) -> Drawing:
                 axis.errorbar(x, y, drawing.arms(y, *ys), drawing.arms(x, *xs), **style)
         drawing.log_axis(axis.yaxis)
         drawing.log_axis(axis.xaxis)
-        axis.grid(True)
-        axis.set_title(_panel_title(ours, corpus))
-        axis.set_xlabel(drawing.axis_title("l1"))
+        axis.set(title=_panel_title(ours, corpus), xlabel=drawing.axis_title("l1"))
         if drawing.is_left(axis):
             axis.set_ylabel((f"{plain(model)}\n" if len(models) > 1 else "") + drawing.axis_title("nll"))
     shown = set(table["method"]) | (set(published["method"]) if published is not None else set())
@@ -77,8 +75,8 @@ def bars(table: pd.DataFrame, published: pd.DataFrame | None) -> Drawing:
     corpora, metrics = table["corpus"].unique(), _metrics(table)
     keys = {corpus: _row_keys(table, published, corpus) for corpus in corpora}
     heights = [len(rows) + 2.2 for rows in keys.values()]
-    options = dict(sharex="col", height_ratios=heights)
-    fig, axes = drawing.panels(product(corpora, metrics), len(metrics), 0, 0.145 * sum(heights) + 0.4, TEXT, **options)
+    room, options = 0.145 * sum(heights) + 0.4, dict(sharex="col", height_ratios=heights)
+    fig, axes = drawing.panels(product(corpora, metrics), len(metrics), 0, room, TEXT, "x", **options)
     several = len(set(table["model"]) - {""}) > 1
     for (corpus, metric), axis in axes.items():
         ours, theirs = (where(rows, corpus=corpus, metric=metric) for rows in (table, published))
@@ -96,7 +94,6 @@ def bars(table: pd.DataFrame, published: pd.DataFrame | None) -> Drawing:
         titles = [_row_title(*key, several) if drawing.is_left(axis) else "" for key in places]
         axis.set_yticks(list(places.values()), titles)
         axis.tick_params(axis="y", length=0)
-        axis.grid(True, axis="x")
         if drawing.is_bottom(axis):
             axis.set_xlabel(drawing.axis_title(metric))
         if drawing.is_left(axis):
@@ -131,7 +128,6 @@ def outcomes_against_probabilities(table: pd.DataFrame) -> Drawing:
     fig, axes = drawing.panels(product(models, metrics), len(metrics), 1.75, 0.45, **options)
     for (model, metric), axis in axes.items():
         _draw_pairs(axis, where(table, model=model, metric=metric), corpora)
-        axis.grid(True, axis="y")
         if drawing.is_left(axis) and len(models) > 1:
             axis.set_ylabel(plain(model))
     ticks = [_panel_title(where(table, corpus=corpus), corpus, "\n") for corpus in corpora]

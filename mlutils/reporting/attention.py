@@ -103,10 +103,8 @@ def _draw(axis, rows):
         axis.plot(line["layer"], line["mean"], color=colour, linestyle=dash, linewidth=1.0, **marks)
         axis.fill_between(line["layer"], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
     drawing.log_axis(axis.yaxis)
-    axis.grid(True, axis="y")
     last = rows["layer"].max()
-    axis.set_xlim(0, last + 1)
-    axis.set_xticks(range(1, last + 1, max(1, last // 6)))
+    axis.set(xlim=(0, last + 1), xticks=range(1, last + 1, max(1, last // 6)))
 
 
 def _write(mean, low, high):

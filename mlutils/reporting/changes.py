@@ -36,7 +36,7 @@ def before_after(levels: pd.DataFrame) -> Drawing:
     tunings = order_tunings(levels)
     looks = drawing.cycle(sorted(set(levels["shots"])), "numbers of demonstrations")
     names = _measured(levels, SHOWN)
-    fig, axes = drawing.panels(names, _columns(names), 0.2 * len(tunings) + 0.62, 0.35, TEXT)
+    fig, axes = drawing.panels(names, _columns(names), 0.2 * len(tunings) + 0.62, 0.35, TEXT, "x")
     for name, axis in axes.items():
         rows = in_percent(where(levels, quantity=name))
         _draw_tunings(axis, rows, tunings, looks)
@@ -45,7 +45,6 @@ def before_after(levels: pd.DataFrame) -> Drawing:
         axis.set_yticks(range(len(tunings)), titles if drawing.is_left(axis) else [])
         axis.set_ylim(len(tunings) - 0.45, -0.55)
         axis.tick_params(axis="y", length=0)
-        axis.grid(True, axis="x")
     handles = [
         handle(f"{number} demonstrations", color=colour, marker=marker, linestyle="none")
         for number, (colour, marker, _) in looks.items()
@@ -123,14 +122,13 @@ def base_against_tuned(paired: pd.DataFrame) -> Drawing:
     methods = {pair: sorted(set(rows["method"]), key=order) for pair, rows in paired.groupby(["base", "tuned"])}
     height = sum(0.2 * len(each) + 0.9 for each in methods.values())
     keys = [(*pair, metric) for pair in pairs for metric in FIG_12]
-    fig, axes = drawing.panels(keys, len(FIG_12), 0, height, sharex="col")
+    fig, axes = drawing.panels(keys, len(FIG_12), 0, height, grid="x", sharex="col")
     for (base, tuned, metric), axis in axes.items():
         rows, shown = where(paired, base=base, tuned=tuned), methods[base, tuned]
         for row in where(rows, metric=metric).to_dict("records"):
             _draw_pair(axis, row, shown.index(row["method"]))
         axis.set_yticks(range(len(shown)), [plain(look(name).title) if drawing.is_left(axis) else "" for name in shown])
         axis.set_ylim(len(shown) - 0.4, -0.6)
-        axis.grid(True, axis="x")
         if metric == "nll":
             drawing.log_axis(axis.xaxis)
         if drawing.is_bottom(axis):
@@ -181,19 +179,16 @@ def ladder(levels: pd.DataFrame, sizes: Mapping[str, int], rungs: Sequence[str])
                 drawing.intervals(axis, at, row["mean"], row["low"], row["high"], **alone)
         if rows.empty:
             drawing.say(axis, "no answer has\nsuch a step")
-        axis.set_xscale("log")
-        axis.set_xlim(shown[0] / 1.8, shown[-1] * 1.8)
+        axis.set(xscale="log", xlim=(shown[0] / 1.8, shown[-1] * 1.8))
         axis.xaxis.set_major_locator(FixedLocator(shown))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1e6:.3g}"))
         axis.set_title(_panel_title(name), fontsize=7)
-        axis.grid(True, axis="y")
         if drawing.is_bottom(axis):
             axis.set_xlabel("parameters, millions")
     handles = [handle(plain(tuning_title(*each, corpus)), markersize=3.6, **_style(each[0])) for each in tunings]
     fig.legend_below(handles, min(4, len(handles)))
-    told = _describe(levels, "entropy_first")
-    fig.alt = f"Quantities against parameters on {corpus} ({documents}). {told}"
+    fig.alt = f"Quantities against parameters on {corpus} ({documents}). {_describe(levels, 'entropy_first')}"
     return fig
 
 

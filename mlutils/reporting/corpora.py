@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from mlutils.reporting import drawing
-from mlutils.reporting.drawing import COLUMN, TEXT, Drawing, handle, plain, where
+from mlutils.reporting.drawing import Drawing, handle, plain, where
 from mlutils.reporting.looks import BLACK, BLUE, RED
 from mlutils.reporting.published import corpus_title
 
@@ -21,7 +21,7 @@ def label_counts(table: pd.DataFrame, published: pd.DataFrame) -> Drawing:
     table["labels"] = table["labels"].astype(str).str.rstrip("+")
     corpora = table["corpus"].unique()
     bars = dict(edgecolor=BLUE, hatch="////")
-    fig, axes = drawing.panels(corpora, len(corpora), 1.9, 0, TEXT if len(corpora) > 2 else COLUMN, sharey=True)
+    fig, axes = drawing.panels(corpora, len(corpora), 1.9, 0, sharey=True)
     told = []
     for corpus, axis in axes.items():
         rows = where(table, corpus=corpus)
@@ -34,14 +34,11 @@ def label_counts(table: pd.DataFrame, published: pd.DataFrame) -> Drawing:
                 axis.plot(at, row.value, **drawing.hollow(RED, "v" if row.below else "D", 4.5), zorder=3)
                 words = dict(textcoords="offset points", fontsize=7, color=RED, va="bottom")
                 axis.annotate(row.printed, (at, row.value), (5, 3), **words)
+        axis.set(ylim=(0, 105), xlabel="gold labels", ylabel="documents, %" if drawing.is_left(axis) else "")
         axis.set_xticks(range(4), TICKS)
-        axis.set_ylim(0, 105)
-        axis.grid(True, axis="y")
         axis.set_title(f"{plain(corpus_title(corpus))}, {drawing.counts(rows['n'])}")
-        axis.set_xlabel("gold labels")
         shares = ", ".join(f"{row.percent:.1f} % have {TICKS[int(row.labels)]}" for row in rows.itertuples())
         told.append(f"{corpus}, {drawing.counts(rows['n'])}. {shares}.")
-    next(iter(axes.values())).set_ylabel("documents, %")
     handles = [
         Patch(facecolor="#9ecae9", label="ours", **bars),
         handle("published", **drawing.hollow(RED, "D", 4.5)),

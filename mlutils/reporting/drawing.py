@@ -51,12 +51,13 @@ class Drawing(Figure):
 
 
 def panels(
-    keys: Iterable[Hashable], columns: int, line: float, room: float, width: float | None = None, **options
+    keys: Iterable[Hashable], columns: int, line: float, room: float, width: float = 0, grid: str = "y", **options
 ) -> tuple[Drawing, dict]:
     """Returns a drawing and its panels (key -> axes), so many `columns` beside each other.
 
     A key None leaves its place empty. line: height of a line of panels, room: of what stands around them (inches);
-    width: without one that of a column for one panel, of the text for several; options: of `Figure.subplots`.
+    width: 0 is that of a column for one panel, of the text for several; grid: x, y or both; options: of
+    `Figure.subplots`.
     """
     keys = list(keys)
     lines = -(-len(keys) // columns)
@@ -66,6 +67,7 @@ def panels(
         if key is None:
             axis.remove()
         else:
+            axis.grid(True, axis=grid)
             placed[key] = axis
     return fig, placed
 

@@ -47,7 +47,7 @@ def probe_dots(table: pd.DataFrame) -> Drawing:
     """
     table = drawing.check(table, "model", "corpus", "measure", "value", "low", "high", "n", "train")
     shown = [name for name in MEASURES if name in set(table["measure"])]
-    fig, panels = _panels(table, 0.24 * len(shown) + 0.9, 0.5)
+    fig, panels = _panels(table, 0.24 * len(shown) + 0.9, 0.5, grid="x")
     for axis, rows in panels:
         for place, name in enumerate(shown):
             kind = MEASURES[name]
@@ -58,10 +58,7 @@ def probe_dots(table: pd.DataFrame) -> Drawing:
                 words = NOTHING.get(name, "nothing to find") if name in set(rows["measure"]) else "not defined"
                 axis.text(0.03, place, words, va="center", **WORDS)
         axis.set_yticks(range(len(shown)), [MEASURES[name].title for name in shown])
-        axis.set_ylim(len(shown) - 0.4, -0.5)
-        axis.set_xlim(-0.03, 1.03)
-        axis.grid(True, axis="x")
-        axis.set_xlabel("micro F1 (higher is better)")
+        axis.set(xlim=(-0.03, 1.03), ylim=(len(shown) - 0.4, -0.5), xlabel="micro F1 (higher is better)")
     handles = [
         handle("probe (interval over documents)", marker="o", color=BLACK, linestyle="none"),
         handle("control: training labels shuffled", marker="o", color=GREY, fillstyle="none", linestyle="none"),
@@ -84,7 +81,7 @@ def following_dots(table: pd.DataFrame) -> Drawing:
     table = table[table["source"].isin(SOURCES) & table["value"].notna()]
     if table.empty:
         raise ValueError("no model and corpus has documents with and without another label: there is nothing to draw")
-    fig, panels = _panels(table, 0.2 * len(SOURCES) + 0.9, 0.0, "follow")
+    fig, panels = _panels(table, 0.2 * len(SOURCES) + 0.9, 0.0, "follow", grid="x")
     for axis, rows in panels:
         few = min(rows["follow"].iloc[0], (rows["n"] - rows["follow"]).iloc[0]) < FEWEST
         if few:
@@ -93,10 +90,8 @@ def following_dots(table: pd.DataFrame) -> Drawing:
             _dot(axis, rows[rows["source"] == name], place, kind.colour, kind.marker, "none" if few else "full")
         axis.axvline(0.5, color=BLACK, linestyle="--", linewidth=0.7, zorder=1)
         axis.set_yticks(range(len(SOURCES)), [kind.title for kind in SOURCES.values()])
-        axis.set_ylim(len(SOURCES) - 0.5, -0.5)
-        axis.set_xlim(min(0.4, table["low"].min() - 0.02), 1.02)
-        axis.grid(True, axis="x")
-        axis.set_xlabel("AUC (dashed: chance)")
+        left = min(0.4, table["low"].min() - 0.02)
+        axis.set(xlim=(left, 1.02), ylim=(len(SOURCES) - 0.5, -0.5), xlabel="AUC (dashed: chance)")
     told = _describe(table, "source")
     fig.alt = f"AUC of telling at the first label that another follows, with intervals: {told}."
     return fig
@@ -125,11 +120,8 @@ def layer_lines(table: pd.DataFrame) -> Drawing:
         drawn = set(rows.dropna(subset="value")["measure"])
         if holes := [kind.title.partition(":")[0] for name, kind in MEASURES.items() if name not in drawn]:
             axis.text(0.02, 0.72, f"{', '.join(holes)}: nothing to find", transform=axis.transAxes, **WORDS)
-        axis.set_xlabel("after layer (0: embeddings)")
-        axis.set_ylabel("micro F1")
-        axis.set_ylim(-0.03, 1.03)
+        axis.set(xlabel="after layer (0: embeddings)", ylabel="micro F1", ylim=(-0.03, 1.03))
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(True, axis="y")
     handles = [
         handle(kind.title, color=kind.colour, marker=kind.marker, markersize=3, linestyle=kind.dash)
         for kind in probed.values()
@@ -148,12 +140,12 @@ def layer_lines(table: pd.DataFrame) -> Drawing:
     return fig
 
 
-def _panels(table: pd.DataFrame, line: float, room: float, counted: str = "train", narrow: float = COLUMN):
+def _panels(table, line, room, counted="train", narrow=COLUMN, grid="y"):
     """Returns a figure, and pairs of an axis and the rows of a model and corpus; at most three panels in a row."""
     table = table.assign(documents=table.get("documents", ""))
     groups = dict(list(table.groupby(["model", "corpus", "documents"], sort=False)))
     columns = 2 if len(groups) == 4 else min(3, len(groups))
-    fig, axes = drawing.panels(groups, columns, line, room, TEXT if columns > 1 else narrow, sharey=True)
+    fig, axes = drawing.panels(groups, columns, line, room, TEXT if columns > 1 else narrow, grid, sharey=True)
     for (model, corpus, documents), axis in axes.items():
         first = groups[model, corpus, documents].iloc[0]
         also = f"{first['follow']} with another label" if counted == "follow" else f"trained on {first['train']}"

@@ -44,9 +44,7 @@ def curves(table: pd.DataFrame, training: str) -> Drawing:
         if name == "loss" and table[name].min() > 0:
             drawing.log_axis(axis.yaxis)  # learning the format takes off most of the loss, learning the labels a little
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.set_xlabel("step")
-        axis.set_ylabel(PANELS[name])
-        axis.grid(True, axis="y")
+        axis.set(xlabel="step", ylabel=PANELS[name])
     handles = [
         handle(f"seed {seed}", color=colour, linestyle=dash, marker=marker if held else "", markersize=3.5)
         for seed, (colour, marker, dash) in looks.items()
@@ -71,10 +69,8 @@ def held_out(table: pd.DataFrame, kinds: Mapping[str, str]) -> Drawing:
     for name, axis in axes.items():
         style = dict(hue="size", style="size", markers=True, palette="colorblind", legend=drawing.is_left(axis))
         sns.lineplot(table, x="millions", y=name, ax=axis, **style)
-        axis.set(
-            title=kinds[name], xlabel="million tokens", ylabel="held-out bits a token" if drawing.is_left(axis) else ""
-        )
-        axis.grid(True, axis="y")
+        ylabel = "held-out bits a token" if drawing.is_left(axis) else ""
+        axis.set(title=kinds[name], xlabel="million tokens", ylabel=ylabel)
     last = table.groupby("size", sort=False)[next(iter(kinds))].last()
     fig.alt = (
         "Held-out loss against tokens read, for each kind of episode; at the end, in bits per answer token: "

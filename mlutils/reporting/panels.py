@@ -119,9 +119,7 @@ def grid(
         else:
             axis.set_xticks([])
             drawing.say(axis, empty)
-        axis.grid(True, axis="y")
-        axis.set_xlabel("")
-        axis.set_ylabel(ylabel if drawing.is_left(axis) else "")
+        axis.set(xlabel="", ylabel=ylabel if drawing.is_left(axis) else "")
         named = len(models) > 1 and (lines > 1 or axis.get_subplotspec().is_first_row())
         head = textwrap.fill(model, int(14 * width / columns)) + "\n" if named else ""
         axis.set_title(plain(head + corpus_title(corpus)), loc="left", fontweight="bold")

@@ -23,12 +23,9 @@ def expected_sizes(table: pd.DataFrame, corpus: str) -> Drawing:
     drawing.intervals(axis, chosen + 0.22 * spread, middle, table["low"], table["high"], **style)
     top = max(chosen.max(), table["high"].max()) + 0.2
     axis.plot([0, top], [0, top], color=BLACK, linestyle="--", linewidth=0.7, zorder=1)
-    axis.set_xlim(-0.2, chosen.max() + 0.3)
-    axis.set_ylim(0, top)
+    axis.set(xlim=(-0.2, chosen.max() + 0.3), ylim=(0, top), title=f"n = {len(table)}")
+    axis.set(xlabel="labels an annotator chose, mean", ylabel="labels the model expects")
     axis.grid(True, axis="y")
-    axis.set_xlabel("labels an annotator chose, mean")
-    axis.set_ylabel("labels the model expects")
-    axis.set_title(f"n = {len(table)}")
     spearman = chosen.corr(middle, method="spearman") if middle.nunique() > 1 else np.nan
     fig.alt = (
         f"Expected number of labels against the annotators' mean on {corpus}, n = {len(table)}: {middle.mean():.2f} "

@@ -105,8 +105,7 @@ def second(table: pd.DataFrame, summary: pd.DataFrame) -> Drawing:
                 few = f"{row['n'] * row['mean']:.0f} of {row['n']:.0f}"
                 text = f"second said next:\n{spread if row['n'] >= FEW else few}"
                 axis.text(at, 1.04, text, ha="center", va="bottom", fontsize=6.5)
-        axis.set_ylim(-0.03, 1.34)
-        axis.set_yticks(np.linspace(0, 1, 5))
+        axis.set(ylim=(-0.03, 1.34), yticks=np.linspace(0, 1, 5))
         axis.axvline(2.5, color="0.8", linewidth=0.5)
     fig.alt = (
         "Split violins of the second-highest probability, of the next label's, and of the second's one step later. "
@@ -137,9 +136,7 @@ def first_step(table: pd.DataFrame) -> Drawing:
         ranks, medians = np.arange(1, len(lines[0]) + 1), np.median(lines, axis=0)
         axis.plot(ranks, np.transpose(lines), color=BLUE, alpha=max(0.06, min(0.5, 12 / len(lines))), linewidth=0.5)
         axis.plot(ranks, medians, color=BLACK, linewidth=1.4, marker="o", markersize=3)
-        axis.set_xticks(ranks)
-        axis.set_ylim(-0.02, 1.02)
-        axis.grid(True, axis="y")
+        axis.set(xticks=ranks, ylim=(-0.02, 1.02))
         axis.set_title(f"{plain(corpus_title(corpus))}, n = {len(lines)}")
         if drawing.is_bottom(axis):
             axis.set_xlabel("label rank")
@@ -178,9 +175,7 @@ def accuracies(table: pd.DataFrame) -> Drawing:
         style = dict(color=colour, marker=marker, linestyle=dashes[model], label=f"{name}, n = {rows['n'].iloc[0]}")
         drawing.intervals(axis, x, rows["mean"], rows["low"], rows["high"], **style)
     axis.set_xticks([0, 1], ["first label said", "second label said"])
-    axis.set_xlim(-0.4, 1.4)
-    axis.set_ylim(0, 1)
-    axis.set_ylabel("accuracy (in the gold set)")
+    axis.set(xlim=(-0.4, 1.4), ylim=(0, 1), ylabel="accuracy (in the gold set)")
     axis.grid(True, axis="y")
     if len(dropped) < len(lines):
         fig.legend(loc="outside lower center", ncols=1)

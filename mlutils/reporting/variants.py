@@ -38,10 +38,7 @@ def several_by_ratio(table: pd.DataFrame, by_plan: pd.DataFrame) -> Drawing:
             drawing.intervals(axis, 100 * rows["ratio"], *shares, **style)
         n, plans = table.loc[table["corpus"] == corpus, ["n", "plans"]].max()
         axis.set_title(f"{plain(corpus_title(corpus))}, n = {n}, {plans} plan{'s' if plans > 1 else ''}")
-        axis.set_xlim(-5, 105)
-        axis.set_ylim(-4, 104)
-        axis.grid(True, axis="y")
-        axis.set_xlabel("multi-label demonstrations, %")
+        axis.set(xlim=(-5, 105), ylim=(-4, 104), xlabel="multi-label demonstrations, %")
         if drawing.is_left(axis):
             axis.set_ylabel("multi-label answers, %")
     first = next(iter(axes.values()))

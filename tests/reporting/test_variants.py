@@ -1,9 +1,11 @@
-"""Fig. 6: every share at its place, and the plans beside it."""
+"""Fig. 6: every share at its place, and the plans beside it. Table 7 beside the published one."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from mlutils.reporting.variants import several_by_ratio
+from mlutils.reporting import published
+from mlutils.reporting.variants import label_order, several_by_ratio
 
 COLUMNS = ["corpus", "model", "ratio", "share", "low", "high", "n", "plans"]
 DOTS = pd.DataFrame([], columns=["corpus", "model", "ratio", "plan", "share", "n"])
@@ -55,3 +57,12 @@ def test_what_cannot_be_drawn_is_said():
     many = pd.DataFrame([["mfrc", f"m{i}", 0, 0, 0, 0, 9, 2] for i in range(7)], columns=COLUMNS)
     with pytest.raises(ValueError, match="7 models are too many"):
         several_by_ratio(many, DOTS)
+
+
+def test_label_order_has_the_published_percents_beside_ours():
+    row = {"corpus": "mfrc", "model": "m", "order": "reversed", "n": 40}
+    for column, mean in (("alphabetical", 0.25), ("instruction", np.nan), ("changed", 0.5)):
+        row |= {column: mean, f"{column}_low": mean - 0.1, f"{column}_high": mean + 0.1}
+    (cells,) = label_order(pd.DataFrame([row]), published.label_order()).to_numpy().tolist()
+    assert cells[:5] == ["MFRC", "m", "reverse alphabetical", "25.0 [15.0, 35.0]", "15.9"]
+    assert cells[5:] == ["–", "71.9", "40", "50.0 [40.0, 60.0]"]
