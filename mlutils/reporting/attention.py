@@ -1,13 +1,14 @@
 """Table 6 beside the published numbers, and layer by layer as a picture."""
 
-import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from itertools import product
 
-from mlutils.reporting.figures import COLUMN, TEXT, log_axis
+import pandas as pd
+
+from mlutils.reporting import drawing
+from mlutils.reporting.drawing import Drawing, handle, plain
 from mlutils.reporting.looks import BLUE, GREEN, RED
-from mlutils.reporting.pictures import plain, use_style
 from mlutils.reporting.published import corpus_title
+from mlutils.reporting.tables import MISSING
 
 LOOKS = {  # segment: title, colour, marker, dash
     "first": ("first tokens of earlier labels", RED, "^", "-"),
@@ -51,61 +52,62 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(rows, columns=columns).fillna("").sort_values("corpus", kind="stable", ignore_index=True)
 
 
-def by_layer(table: pd.DataFrame) -> Figure:
+def by_layer(table: pd.DataFrame) -> Drawing:
     """Returns Table 6 by layer: attention per token (log scale) on first tokens, answer and input, 95 % intervals.
 
     table: corpus, model, family, form and the columns of `readouts.attention.by_layer`; a column a model, a row a
     corpus and kind of prompt. Raises ValueError for no rows, and for two traces of one panel.
     """
-    if table.empty:
-        raise ValueError("table has no rows, there is nothing to draw")
     keys = ["corpus", "family", "form", "model"]
-    if table.duplicated([*keys, "layer", "segment"]).any():
-        twice = table[table.duplicated([*keys, "layer", "segment"])][keys].drop_duplicates().to_numpy().tolist()
+    table = drawing.check(table, *keys, "layer", "segment", "mean", "low", "high", "steps", "documents")
+    if (double := table.duplicated([*keys, "layer", "segment"])).any():
+        twice = table.loc[double, keys].drop_duplicates().to_numpy().tolist()
         raise ValueError(f"two traces of {twice} in one panel: give one of them")
-    panels = {key: rows for key, rows in table.groupby(keys, sort=False)}
-    models, kinds = (list(dict.fromkeys(each)) for each in ([k[-1] for k in panels], [k[:-1] for k in panels]))
-    use_style()
-    fig = Figure(figsize=(COLUMN if len(models) == 1 else TEXT, 1.75 * len(kinds) + 0.7), layout="constrained")
-    axes = fig.subplots(len(kinds), len(models), squeeze=False, sharey=True)
-    for line, kind in zip(axes, kinds, strict=True):
-        for axis, model in zip(line, models, strict=True):
-            _draw(axis, panels.get((*kind, model)), kind, model)
-    for line in axes:
-        line[0].set_ylabel("attention per token, %")
-    for axis in axes[-1]:
-        axis.set_xlabel("layer")
-    marks = dict(linewidth=1.0, markersize=3)
+    traces = {key: rows for key, rows in table.groupby(keys, sort=False)}
+    kinds, models = (list(dict.fromkeys(each)) for each in ([key[:-1] for key in traces], [key[-1] for key in traces]))
+    fig, axes = drawing.panels(product(kinds, models), len(models), 1.75, 0.7, sharey=True)
+    for (kind, model), axis in axes.items():
+        corpus, family, form = kind
+        title = plain(f"{model}\n{corpus_title(corpus)} (family {family}, {FORMS[form]})")
+        if (rows := traces.get((*kind, model))) is None:
+            drawing.say(axis, "no second label")
+        else:
+            _draw(axis, rows)
+            title += f"\nn = {rows['steps'].iloc[0]} steps of {rows['documents'].iloc[0]} documents"
+        axis.set_title(title)
+        if drawing.is_left(axis):
+            axis.set_ylabel("attention per token, %")
+        if drawing.is_bottom(axis):
+            axis.set_xlabel("layer")
     handles = [
-        Line2D([], [], label=title, color=colour, marker=marker, linestyle=dash, **marks)
+        handle(title, color=colour, marker=marker, linestyle=dash, linewidth=1.0, markersize=3)
         for title, colour, marker, dash in LOOKS.values()
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2 if len(models) == 1 else 3)
+    fig.legend_below(handles, 2 if len(models) == 1 else 3)
+    wide = table.pivot_table(index=[*keys, "layer"], columns="segment", values="mean")
+    above = (wide["first"] > 10 * wide["input"]).groupby(["model", "corpus"]).agg(["sum", "size"])
+    told = "; ".join(
+        f"{model} on {corpus}: {n} of {layers} layers" for (model, corpus), n, layers in above.itertuples()
+    )
+    fig.alt = (
+        "Attention per token by layer, log scale, on first tokens of earlier labels, on the answer and on the input. "
+        f"First tokens get more than ten times what the input gets in: {told}."
+    )
     return fig
 
 
-def _draw(axis, rows: pd.DataFrame | None, kind: tuple[str, str, str], model: str) -> None:
-    corpus, family, form = kind
-    title = "\n".join([model, f"{corpus_title(corpus)} (family {family}, {FORMS[form]})"])
-    if rows is None:
-        axis.set_title(plain(title))
-        axis.text(0.5, 0.5, "no second label", transform=axis.transAxes, ha="center", va="center")
-        return
+def _draw(axis, rows):
     for segment, (_, colour, marker, dash) in LOOKS.items():
         line = rows[rows["segment"] == segment].sort_values("layer")
-        every = max(1, len(line) // 10)
-        marks = dict(marker=marker, markersize=3, markevery=every)
+        marks = dict(marker=marker, markersize=3, markevery=max(1, len(line) // 10))
         axis.plot(line["layer"], line["mean"], color=colour, linestyle=dash, linewidth=1.0, **marks)
         axis.fill_between(line["layer"], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
-    log_axis(axis.yaxis)
-    axis.grid(True, axis="y")
-    counts = f"n = {rows['steps'].iloc[0]} steps of {rows['documents'].iloc[0]} documents"
-    axis.set_xlim(0, rows["layer"].max() + 1)
-    axis.set_xticks(range(1, rows["layer"].max() + 1, max(1, rows["layer"].max() // 6)))
-    axis.set_title(f"{plain(title)}\n{counts}")
+    drawing.log_axis(axis.yaxis)
+    last = rows["layer"].max()
+    axis.set(xlim=(0, last + 1), xticks=range(1, last + 1, max(1, last // 6)))
 
 
-def _write(mean: float, low: float, high: float) -> str:
+def _write(mean, low, high):
     if pd.isna(mean):
-        return "–"
+        return MISSING
     return f"{mean:.3g}" if pd.isna(low) else f"{mean:.3g} [{low:.3g}, {high:.3g}]"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from mlutils.reporting import pictures
-from mlutils.reporting.pictures import Picture
+from mlutils.reporting import drawing
+from mlutils.reporting.drawing import Picture
 
 TEXTS = {"seed": str, "tuned_on": str}  # columns that hold names, though they may look like numbers
 
@@ -64,7 +64,7 @@ class Collected:
                     place = (public or "{stem}").format(stem=file.stem, run=record["folder"].name)
                     for suffix in ("png", "pdf", "json"):
                         shutil.copyfile(file.with_suffix(f".{suffix}"), self.publish / f"{place}.{suffix}")
-                    found.append(pictures.load(self.publish / f"{place}.png"))
+                    found.append(drawing.load(self.publish / f"{place}.png"))
         return found
 
     def show(self, name: str, notebook: str, caption: str = "", public: str = "", **parameters) -> Markup:

@@ -4,13 +4,11 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mlutils.corpora import is_ours
 from mlutils.readouts import step_distributions
-from mlutils.reporting.figures import TEXT
+from mlutils.reporting.drawing import TEXT, Drawing, panels, plain
 from mlutils.reporting.looks import BLUE, GREY, ORANGE
-from mlutils.reporting.pictures import plain, use_style
 
 LONGEST = 160  # characters of a text that fits into the picture
 
@@ -35,33 +33,29 @@ def find(traces: Sequence) -> tuple | None:
     return None
 
 
-def draw(trace, row: int) -> tuple[Figure, str]:
-    """Returns the distribution at each label step of a document beside its annotators' shares, and what one sees."""
-    use_style()
+def draw(trace, row: int) -> Drawing:
+    """Returns the distribution at each of two label steps of a document, and its annotators' shares beside."""
     labels, document = [*trace.labels, "none"], trace.documents.iloc[row]
     answers = trace.answers[trace.answers["variant"] == "list"].set_index("document")
     said = list(answers.loc[document["id"], "said"])
     steps = step_distributions(trace.step_logits())[row, :2]  # (2, labels + 1)
-    panels = [(f"Step {r}: the model writes “{said[r - 1]}”", steps[r - 1], BLUE, said[r - 1]) for r in (1, 2)]
-    panels.append((f"{document['annotators']:.0f} annotators chose", [*document["votes"], np.nan], ORANGE, None))
-    fig = Figure(figsize=(TEXT, 2.4), layout="constrained")
-    axes = fig.subplots(1, 3, sharey=True, sharex=True)
-    for axis, (title, values, colour, written) in zip(axes, panels, strict=True):
-        shades = [1.0 if written in (None, label) else 0.4 for label in labels]
-        for at, (value, shade) in enumerate(zip(values, shades, strict=True)):
-            axis.barh(at, value, color=colour, height=0.7, alpha=shade)
+    shown = {f"Step {r + 1}: the model writes “{said[r]}”": (steps[r], BLUE, said[r]) for r in (0, 1)}
+    shown[f"{document['annotators']:.0f} annotators chose"] = ([*document["votes"], np.nan], ORANGE, None)
+    fig, axes = panels(shown, 3, 2.0, 0.4, TEXT, grid="x", sharey=True, sharex=True)
+    for title, (values, colour, written) in shown.items():
+        axis = axes[title]
+        for at, (label, value) in enumerate(zip(labels, values, strict=True)):
+            axis.barh(at, value, color=colour, height=0.7, alpha=1.0 if written in (None, label) else 0.4)
             if value >= 0.005:
                 axis.text(value + 0.02, at, f"{value:.2f}", va="center", fontsize=6.5, color=GREY)
         axis.set_title(plain(title), loc="left")
-        axis.set_xlabel("share" if written is None else "probability")
-        axis.set_xlim(0, 1.15)
-        axis.set_xticks([0, 0.5, 1])
-    axes[0].set_yticks(range(len(labels)), [plain(label) for label in labels])
-    axes[0].invert_yaxis()
+        axis.set(xlabel="share" if written is None else "probability", xlim=(0, 1.15), xticks=[0, 0.5, 1])
+    axis.set_yticks(range(len(labels)), [plain(label) for label in labels])
+    axis.invert_yaxis()
     fig.suptitle(plain(textwrap.fill(f"“{document['text']}”", 100)), style="italic", fontsize=8)
     told = [
-        f"{title}: "
-        + ", ".join(f"{label} {value:.2f}" for label, value in zip(labels, values, strict=True) if value > 0.05)
-        for title, values, *_ in panels
+        f"{title}: {', '.join(f'{label} {v:.2f}' for label, v in zip(labels, values, strict=True) if v > 0.05)}"
+        for title, (values, *_) in shown.items()
     ]
-    return fig, f"“{document['text']}” ({trace.settings['model']}). {'; '.join(told)}."
+    fig.alt = f"“{document['text']}” ({trace.settings['model']}). {'; '.join(told)}."
+    return fig

@@ -1,38 +1,34 @@
-"""Fig. 2, 3, 5, 9, 10, 11, 16: step distributions, models as columns, corpora as rows; and what is odd about the
-steps that they are drawn from.
-"""
+"""Fig. 2, 3, 4, 5, 9, 10, 11 and Table 4: step distributions, and what is odd about the steps they are drawn from."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
 from mlutils.readouts import steps
 from mlutils.readouts.steps import GROUPS
-from mlutils.reporting import multiples
-from mlutils.reporting.figures import COLUMN
-from mlutils.reporting.looks import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, SKY
-from mlutils.reporting.multiples import FEW, SHADES
-from mlutils.reporting.pictures import plain
+from mlutils.reporting import drawing, panels
+from mlutils.reporting.drawing import LINES, Drawing, handle, plain, where
+from mlutils.reporting.looks import BLACK, BLUE, GREY, ORANGE, RED
+from mlutils.reporting.panels import FEW, SHADES, STEPS
 from mlutils.reporting.published import SECOND_RANK, corpus_title
 
-STEPS = (1, 2)
 UNENDED = ("cut off", "unknown label")  # statuses of answers that may go on behind their last known label
 RANKS = 8  # that Fig. 11 shows at most
-CORPUS_MARKS = ((BLUE, "o"), (RED, "s"), (GREEN, "^"), (PINK, "D"), (BROWN, "v"), (SKY, "P"))
-MODEL_DASHES = ("-", "--", ":", "-.")
+LONGEST = 12  # ranks that Fig. 4 shows at most: behind them lies nearly nothing
+DASHES = ("-", "--", ":", "-.")  # of models in Fig. 5
 
 
 def count(table: pd.DataFrame, traces: Sequence, variant: str = "list") -> pd.DataFrame:
-    """Returns what a reader must know before the figures, a row a trace: documents, label steps, answers with two or
-    more distinct labels, how often the most frequent answer is given, the mean mass of the labels in the full softmax,
-    and how many steps are odd in one way or another (section 4).
+    """Returns what a reader must know before the figures, a row a trace.
+
+    Documents, label steps, answers with two or more distinct labels, how often the most frequent answer is given, the
+    mean mass of the labels in the full softmax, and how many steps are odd in one way or another.
     """
     rows = []
     for name, trace in zip(steps.name_models(traces), traces, strict=True):
@@ -54,7 +50,7 @@ def count(table: pd.DataFrame, traces: Sequence, variant: str = "list") -> pd.Da
         row = {"model": name, "corpus": trace.settings["corpus"], "documents": asked}
         row |= {"without a label step": asked - found["document"].nunique(), "label steps": len(found)}
         row |= {"most frequent answer": texts.value_counts().max(), "mean mass of the labels": found["mass"].mean()}
-        rows.append(row | {kind: int(where.sum()) for kind, where in odd.items()})
+        rows.append(row | {kind: int(held.sum()) for kind, held in odd.items()})
     return pd.DataFrame(rows)
 
 
@@ -78,39 +74,29 @@ def write_never_said(table: pd.DataFrame) -> pd.DataFrame:
     return table[["source", "model", "corpus"]].assign(**told, **{"not said next, published": published})
 
 
-def largest(table: pd.DataFrame) -> Figure:
+def largest(table: pd.DataFrame) -> Drawing:
     """Returns Fig. 2: the largest step probability at r = 1, 2, last against intermediate steps as split violins.
 
     table: model, corpus, step, last, first, one row a label step (`steps.gather`). Under each pair stand the numbers of
     steps; ten or fewer are dots; a group without a step is named in words. Raises ValueError for no rows.
     """
-    return multiples.violins(table, [("first", step) for step in STEPS], "largest probability", 1.0)
+    fig = panels.violins(table, [("first", step) for step in STEPS], "largest probability", 1.0)
+    told = panels.describe(table, ["first"], "median")
+    fig.alt = f"Split violins of the largest step probability, last against intermediate steps. Medians: {told}."
+    return fig
 
 
-def by_head(table: pd.DataFrame) -> Figure:
-    """Returns Fig. 16: Fig. 2 for each decoding head, heads as columns, corpora (and models, where several) as rows.
+def second(table: pd.DataFrame, summary: pd.DataFrame) -> Drawing:
+    """Returns Fig. 3: the second-highest probability at r = 1, 2, and what becomes of the second label.
 
-    table: as `largest`, with head (`medusa.gather`). Raises ValueError for no rows.
-    """
-    multiples.check(table, "head")
-    named = table["corpus"].map(corpus_title)
-    if table["model"].nunique() > 1:
-        named += ", " + table["model"]
-    words = "no step {step}\nthat this head reads"
-    table = table.assign(model="head " + table["head"].astype(str), corpus=named)
-    return multiples.violins(table, [("first", step) for step in STEPS], "largest probability", 1.0, words)
-
-
-def second(table: pd.DataFrame, shares: pd.DataFrame) -> Figure:
-    """Returns Fig. 3: the second-highest probability at r = 1, 2, and at intermediate steps the probability at r of the
-    label said next (where it is not the largest at r) and that at r + 1 of the label that was second at r.
-
-    table: as `largest`, with second, next_said, second_next, next_label, top1. shares: `steps.summarise`, for the share
-    of steps at which the second label is said next, written at the top. Raises ValueError for no rows.
+    At intermediate steps: the probability at r of the label said next (where it is not the largest at r), and that at
+    r + 1 of the label that was second at r. table: as `largest`, with second, next_said, second_next, second_is_next,
+    next_label, top1. summary: `steps.summarise`, for the share of steps at which the second label is said next,
+    written at the top. Raises ValueError for no rows.
     """
     places = [(quantity, step) for step in STEPS for quantity in ("second", "next_said", "second_next")]
-    fig = multiples.violins(table, places, "step probability", 1.0)
-    shares = shares[shares["quantity"] == "second_is_next"].set_index(["model", "corpus", "step"])
+    fig = panels.violins(table, places, "step probability", 1.0)
+    shares = summary[summary["quantity"] == "second_is_next"].set_index(["model", "corpus", "step"])
     for axis in fig.axes:
         for at, step in zip((1, 4), STEPS, strict=True):
             row = shares.loc[(*axis.shown, step)] if (*axis.shown, step) in shares.index else {"n": 0}
@@ -119,35 +105,97 @@ def second(table: pd.DataFrame, shares: pd.DataFrame) -> Figure:
                 few = f"{row['n'] * row['mean']:.0f} of {row['n']:.0f}"
                 text = f"second said next:\n{spread if row['n'] >= FEW else few}"
                 axis.text(at, 1.04, text, ha="center", va="bottom", fontsize=6.5)
-        axis.set_ylim(-0.03, 1.34)
-        axis.set_yticks(np.linspace(0, 1, 5))
+        axis.set(ylim=(-0.03, 1.34), yticks=np.linspace(0, 1, 5))
         axis.axvline(2.5, color="0.8", linewidth=0.5)
+    fig.alt = (
+        "Split violins of the second-highest probability, of the next label's, and of the second's one step later. "
+        f"Means: {panels.describe(table, ['second', 'next_said', 'second_next', 'second_is_next'])}."
+    )
     return fig
 
 
-def entropies(table: pd.DataFrame, labels: dict[str, int]) -> Figure:
-    """Returns Fig. 10: the entropy of the step distributions in bits, drawn as Fig. 2.
+def first_step(table: pd.DataFrame) -> Drawing:
+    """Returns Fig. 4: label probabilities at the first step, sorted, a line a document, the median thick; the first 12.
 
-    table: as `largest`, with entropy. labels: the number of labels of each corpus; the dashed line is the entropy of
-    a step that knows nothing, log2(labels + 1). Raises ValueError for no rows.
+    table: corpus, document, probability (one row a label), and model if there are several. Raises ValueError for no
+    rows, and for documents of a corpus with different numbers of labels.
     """
-    fig = multiples.violins(table, [("entropy", step) for step in STEPS], "entropy, bits", None)
-    for axis in fig.axes:
-        top = np.log2(labels[axis.shown[1]] + 1)
-        axis.axhline(top, color=GREY, linestyle="--", linewidth=0.7)
-        axis.set_ylim(-0.05 * top, 1.08 * top)
-        axis.yaxis.set_major_locator(MultipleLocator(1 if top < 5 else 2))
-    fig.legends[0].remove()
-    uniform = Line2D([], [], color=GREY, linestyle="--", linewidth=0.7, label="all labels and none equal")
-    fig.legend(handles=[*multiples.group_handles(), uniform], loc="outside lower center", ncols=2)
+    table = drawing.check(table, "corpus", "document", "probability")
+    corpora, models = (table[column].unique().tolist() for column in ("corpus", "model"))
+    fig, axes = drawing.panels(product(models, corpora), len(corpora), 1.5, 0.5, sharey=True)
+    told = []
+    for (model, corpus), axis in axes.items():
+        rows = where(table, corpus=corpus, model=model)
+        if rows.empty:
+            axis.set_axis_off()
+            continue
+        lines = [np.sort(values)[::-1] for _, values in rows.groupby("document")["probability"]]
+        if len({len(line) for line in lines}) > 1:
+            raise ValueError(f"{corpus}: documents have different numbers of labels; a document needs a row a label")
+        lines = [line[:LONGEST] for line in lines]
+        ranks, medians = np.arange(1, len(lines[0]) + 1), np.median(lines, axis=0)
+        axis.plot(ranks, np.transpose(lines), color=BLUE, alpha=max(0.06, min(0.5, 12 / len(lines))), linewidth=0.5)
+        axis.plot(ranks, medians, color=BLACK, linewidth=1.4, marker="o", markersize=3)
+        axis.set(xticks=ranks, ylim=(-0.02, 1.02))
+        axis.set_title(f"{plain(corpus_title(corpus))}, n = {len(lines)}")
+        if drawing.is_bottom(axis):
+            axis.set_xlabel("label rank")
+        if drawing.is_left(axis):
+            axis.set_ylabel("probability" + (f"\n{plain(model)}" if len(models) > 1 else ""))
+        named = f"{model} on {corpus}" if model else corpus
+        told.append(f"{named}, n = {len(lines)}; the median top probability is {medians[0]:.2f}")
+    median = handle("median at each rank", color=BLACK, linewidth=1.4, marker="o", markersize=3)
+    fig.legend_below([handle("one document", color=BLUE, linewidth=0.5), median], 2)
+    fig.alt = f"Sorted label probabilities at the first step, one line a document: {'. '.join(told)}."
     return fig
 
 
-def boxes(table: pd.DataFrame) -> Figure:
-    """Returns Fig. 9: the largest and the second step probability at r = 1, 2 as box plots (whiskers: 1.5 times the
-    range between the quartiles), last against intermediate steps.
+def accuracies(table: pd.DataFrame) -> Drawing:
+    """Returns Fig. 5: accuracy of the first and of the second label said, colour and marker a corpus, dash a model.
 
-    table: as `second`. Raises ValueError for no rows.
+    table: `steps.accuracy`; rows of documents with two or more gold labels are drawn, points of ten documents or fewer
+    are dropped and named. Raises ValueError for no rows.
+    """
+    table = drawing.check(table, "model", "corpus", "gold", "label", "mean", "low", "high", "n", "shown")
+    table = table[table["gold"] == "two or more"]
+    models = table["model"].unique()
+    looks = dict(zip(table["corpus"].unique(), cycle(LINES), strict=False))
+    dashes = dict(zip(models, cycle(DASHES), strict=False))
+    lines = list(table.groupby(["model", "corpus"], sort=False))
+    fig = Drawing(height=2.2 + 0.13 * len(lines))
+    axis, dropped = fig.subplots(), []
+    for number, ((model, corpus), rows) in enumerate(lines):
+        name = plain(corpus_title(corpus) + (f", {model}" if len(models) > 1 else ""))
+        if not rows["shown"].all():
+            dropped.append(f"{name} ({rows['n'].iloc[0]})")
+            continue
+        colour, marker, _ = looks[corpus]
+        rows = rows.set_index("label").loc[["first", "second"]]
+        x = np.arange(2) + 0.05 * (number - (len(lines) - 1) / 2)
+        style = dict(color=colour, marker=marker, linestyle=dashes[model], label=f"{name}, n = {rows['n'].iloc[0]}")
+        drawing.intervals(axis, x, rows["mean"], rows["low"], rows["high"], **style)
+    axis.set_xticks([0, 1], ["first label said", "second label said"])
+    axis.set(xlim=(-0.4, 1.4), ylim=(0, 1), ylabel="accuracy (in the gold set)")
+    axis.grid(True, axis="y")
+    if len(dropped) < len(lines):
+        fig.legend(loc="outside lower center", ncols=1)
+    else:
+        drawing.say(axis, "no model has enough answers with two or more labels", 0.5)
+    if dropped:
+        words = f"Dropped, answers with two or more labels: {', '.join(dropped)}."
+        axis.set_xlabel(textwrap.fill(words, 54), fontsize=7, color=GREY)
+    rows = table[table["shown"]]
+    told = [f"{row.model}, {row.corpus}, {row.label}: {row.mean:.2f} (n = {row.n})" for row in rows.itertuples()]
+    told = "; ".join(told) or "no model has more than ten such answers"
+    fig.alt = f"Accuracy of the first and second label said: {told}."
+    return fig
+
+
+def boxes(table: pd.DataFrame) -> Drawing:
+    """Returns Fig. 9: the largest and the second step probability at r = 1, 2, last against intermediate steps.
+
+    Box plots, whiskers 1.5 times the range between the quartiles. table: as `largest`, with second. Raises ValueError
+    for no rows.
     """
     places = [(quantity, step) for step in STEPS for quantity in ("first", "second")]
 
@@ -156,81 +204,67 @@ def boxes(table: pd.DataFrame) -> Figure:
         order = dict(order=range(len(places)), hue="group", hue_order=GROUPS, palette=SHADES)
         sns.boxplot(frame, x="place", y="value", ax=axis, **order, **style)
 
-    return multiples.shapes(table, places, "step probability", 1.0, multiples.ABSENT, draw)
-
-
-def accuracies(table: pd.DataFrame) -> Figure:
-    """Returns Fig. 5: accuracy of the first and of the second label said, colour and marker a corpus, dash a model.
-
-    table: `steps.accuracy`; rows of documents with two or more gold labels are drawn, points of ten documents or fewer
-    are dropped and named. Raises ValueError for no rows.
-    """
-    table = multiples.check(table, "gold", "label", "mean", "low", "high", "n", "shown")
-    table = table[table["gold"] == "two or more"]
-    corpora, models = (list(dict.fromkeys(table[column])) for column in ("corpus", "model"))
-    lines = list(table.groupby(["model", "corpus"], sort=False))
-    fig = Figure(figsize=(COLUMN, 2.2 + 0.13 * len(lines)), layout="constrained")
-    axis, dropped, kept = fig.subplots(), [], 0
-    for number, ((model, corpus), rows) in enumerate(lines):
-        name = plain(corpus_title(corpus) + (f", {model}" if len(models) > 1 else ""))
-        if not rows["shown"].all():
-            dropped.append(f"{name} ({rows['n'].iloc[0]})")
-            continue
-        colour, marker = CORPUS_MARKS[corpora.index(corpus) % len(CORPUS_MARKS)]
-        dash = MODEL_DASHES[models.index(model) % len(MODEL_DASHES)]
-        rows = rows.set_index("label").loc[["first", "second"]]
-        arms = np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(0)
-        x = np.arange(2) + 0.05 * (number - (len(lines) - 1) / 2)
-        label = f"{name}, n = {rows['n'].iloc[0]}"
-        axis.errorbar(x, rows["mean"], arms, color=colour, marker=marker, linestyle=dash, elinewidth=0.8, label=label)
-        kept += 1
-    axis.set_xticks([0, 1], ["first label said", "second label said"])
-    axis.set_xlim(-0.4, 1.4)
-    axis.set_ylim(0, 1)
-    axis.set_ylabel("accuracy (in the gold set)")
-    axis.grid(True, axis="y")
-    if kept:
-        fig.legend(loc="outside lower center", ncols=1)
-    if not kept:
-        multiples.say(axis, 0.5, "no model has enough answers with two or more labels")
-    if dropped:
-        words = f"Dropped, answers with two or more labels: {', '.join(dropped)}."
-        axis.set_xlabel(textwrap.fill(words, 54), fontsize=7, color=GREY)
+    fig = panels.shapes(table, places, "step probability", 1.0, panels.ABSENT, draw)
+    fig.alt = (
+        "Box plots of the largest and the second step probability at r = 1 and 2, last against intermediate steps: "
+        f"the numbers of Fig. 2 and 3 for {', '.join(table['corpus'].unique())}."
+    )
     return fig
 
 
-def second_ranks(table: pd.DataFrame) -> Figure:
+def entropies(table: pd.DataFrame, labels: Mapping[str, int]) -> Drawing:
+    """Returns Fig. 10: the entropy of the step distributions in bits, drawn as Fig. 2.
+
+    table: as `largest`, with entropy. labels: the number of labels of each corpus; the dashed line is the entropy of
+    a step that knows nothing, log2(labels + 1). Raises ValueError for no rows.
+    """
+    fig = panels.violins(table, [("entropy", step) for step in STEPS], "entropy, bits", None)
+    tops = {corpus: np.log2(labels[corpus] + 1) for corpus in table["corpus"].unique()}
+    for axis in fig.axes:
+        top = tops[axis.shown[1]]
+        axis.axhline(top, color=GREY, linestyle="--", linewidth=0.7)
+        axis.set_ylim(-0.05 * top, 1.08 * top)
+        axis.yaxis.set_major_locator(MultipleLocator(1 if top < 5 else 2))
+    fig.legends[0].remove()
+    uniform = handle("all labels and none equal", color=GREY, linestyle="--", linewidth=0.7)
+    fig.legend_below([*panels.group_handles(), uniform], 2)
+    most = ", ".join(f"{corpus} {top:.2f}" for corpus, top in tops.items())
+    fig.alt = (
+        f"Split violins of the entropy of step distributions. Mean bits: {panels.describe(table, ['entropy'])}. "
+        f"All labels and none equal: {most}."
+    )
+    return fig
+
+
+def second_ranks(table: pd.DataFrame) -> Drawing:
     """Returns Fig. 11, reading A: the rank that the labels said second and third had at the first step.
 
     table: `steps.ranks`. Hollow marks at rank 2 are the paper's shares of second labels. Shares of ten answers or fewer
     are not drawn: words say how many there are. Ranks behind the eighth are joined into the last bar.
     """
-    table = multiples.check(table, "reading", "label", "place", "mean", "low", "high", "n")
+    table = drawing.check(table, "model", "corpus", "reading", "label", "place", "mean", "low", "high", "n")
+    table = table.assign(of=table["label"].map({2: "second", 3: "third"}))
+    looks = {"second": (BLUE, "#8fc1e3", "", -0.2), "third": (ORANGE, "#f5cf8e", "////", 0.2)}
 
     def draw(axis, rows):
         rows = rows[rows["reading"] == "A"]
-        axis.set_ylim(0, 1.05)
-        if rows.empty:
-            axis.set_xticks([])
-            multiples.say(axis, 0.5, "no answer with two or more labels")
-            return
         asked = rows.groupby("label")["n"].max()  # answers with a second, and with a third label
-        if asked.max() < FEW:
+        axis.set_ylim(0, 1.05)
+        if rows.empty or asked.max() < FEW:
             axis.set_xticks([])
-            multiples.say(axis, 0.5, f"too few answers with two or more labels (n = {asked.max():.0f})")
+            few = f"too few answers with two or more labels (n = {asked.max():.0f})"
+            drawing.say(axis, "no answer with two or more labels" if rows.empty else few, 0.5)
             return
-        counts = [f"{n:,.0f}" if n >= FEW else f"{n:,.0f} (too few)" for n in asked]
+        numbers = [f"{n:,.0f}" if n >= FEW else f"{n:,.0f} (too few)" for n in asked]
         box = dict(facecolor="white", edgecolor="none", pad=1)
-        axis.text(8.9, 0.9, f"n = {' / '.join(counts)}", ha="right", va="center", size=7, bbox=box)
-        hatches = {2: "", 3: "////"}
-        for label, side in ((2, -0.2), (3, 0.2)):
-            found = rows[(rows["label"] == label) & (rows["n"] >= FEW) & (rows["mean"] > 0)]
-            colour = (BLUE, "#8fc1e3") if label == 2 else (ORANGE, "#f5cf8e")
+        axis.text(8.9, 0.9, f"n = {' / '.join(numbers)}", ha="right", va="center", size=7, bbox=box)
+        for name, (edge, face, hatch, side) in looks.items():
+            found = rows[(rows["of"] == name) & (rows["n"] >= FEW) & (rows["mean"] > 0)]
             near = found[found["place"] <= RANKS]
-            bars = dict(width=0.38, color=colour[1], edgecolor=colour[0], linewidth=0.6, hatch=hatches[label])
+            bars = dict(width=0.38, color=face, edgecolor=edge, linewidth=0.6, hatch=hatch)
             axis.bar(near["place"] + side, near["mean"], **bars)
-            arms = np.array([near["mean"] - near["low"], near["high"] - near["mean"]]).clip(0)
-            axis.errorbar(near["place"] + side, near["mean"], arms, fmt="none", ecolor=BLACK, elinewidth=0.7)
+            ends = dict(fmt="none", ecolor=BLACK, elinewidth=0.7)
+            drawing.intervals(axis, near["place"] + side, near["mean"], near["low"], near["high"], **ends)
             if far := found.loc[found["place"] > RANKS, "mean"].sum():
                 axis.bar(RANKS + 1 + side, far, **bars)
         for size, marker in (("8B", "o"), ("70B", "s")):
@@ -238,15 +272,21 @@ def second_ranks(table: pd.DataFrame) -> Figure:
         axis.set_xticks(range(1, RANKS + 2), [*map(str, range(1, RANKS + 1)), "on"])
         axis.set_xlim(0.4, RANKS + 1.6)
 
-    fig = multiples.grid(table, draw, "share of answers", "rank at the first step", 1.5, "no label step", 3)
+    fig = panels.grid(table, draw, "share of answers", "rank at the first step", 1.5, "no label step", 3)
     handles = [
-        Patch(facecolor="#8fc1e3", edgecolor=BLUE, label="label said second"),
-        Patch(facecolor="#f5cf8e", edgecolor=ORANGE, hatch="////", label="label said third"),
+        Patch(facecolor=face, edgecolor=edge, hatch=hatch, label=f"label said {name}")
+        for name, (edge, face, hatch, _) in looks.items()
     ]
-    marks = dict(color=RED, markerfacecolor="none", linestyle="none")
+    red = dict(color=RED, markerfacecolor="none", linestyle="none")
     handles += [
-        Line2D([], [], marker="o", label="published, second, 8B", **marks),
-        Line2D([], [], marker="s", label="published, second, 70B", **marks),
+        handle(f"published, second, {size}", marker=marker, **red) for size, marker in (("8B", "o"), ("70B", "s"))
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    fig.legend_below(handles, 2)
+    shown = where(table, reading="A", of="second", place=2)
+    told = [f"{row.model}, {row.corpus}: {row.mean:.2f} (n = {row.n})" for row in shown.itertuples() if row.n >= FEW]
+    theirs = ", ".join(f"{share:.2f} at {size}" for size, share in SECOND_RANK.items())
+    fig.alt = (
+        "Rank at the first step of the labels said second and third. Share of second labels that were second: "
+        f"{'; '.join(told) or 'no model has more than ten answers with two labels'}. Published: {theirs}."
+    )
     return fig

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from mlutils.readouts import changes
 from mlutils.readouts.claims import VERDICTS
 from mlutils.readouts.model_names import BASE, parse
-from mlutils.reporting.changes import tuning_title
+from mlutils.reporting.changes_tables import tuning_title
 from mlutils.reporting.published import corpus_title
 from mlutils.reporting.tables import MISSING, interval
 

@@ -1,14 +1,11 @@
 """Before/after and the ladder: numbers at their places, words where there are none, and the page's sections."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from mlutils.readouts import changes as readouts
-from mlutils.reporting import before_after, changes, comparison, finetuning, pages, pictures, published, tuning
+from mlutils.reporting import changes, changes_tables, comparison
 
 NAN = float("nan")
 
@@ -50,7 +47,11 @@ def marks(axis):
 
 
 def test_base_is_hollow_tunings_are_rows_and_seeds_are_faint(levels):
-    fig = before_after.before_after(levels)
+    fig = changes.before_after(levels)
+    first = (
+        "m before and after tuning on mfrc (paper), a panel a quantity. Largest probability, first step: m, Base, 10"
+    )
+    assert fig.alt.startswith(first) and "m, SFT, 10 shots 0.70" in fig.alt
     axis = panel(fig, "Largest probability, first step")
     assert axis.get_title().endswith("n = 40")
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["Base", "SFT", "Soft targets"]
@@ -67,7 +68,7 @@ def test_base_is_hollow_tunings_are_rows_and_seeds_are_faint(levels):
 
 
 def test_what_no_answer_shows_is_said(levels):
-    fig = before_after.before_after(levels)
+    fig = changes.before_after(levels)
     axis = panel(fig, "Alphabetical order, %")
     assert [text.get_text() for text in axis.texts] == ["none", "none"] and not axis.containers
     assert not len(axis.get_xticks()) and axis.get_title().endswith("n = 0")
@@ -78,12 +79,12 @@ def test_what_no_answer_shows_is_said(levels):
 
 def test_one_figure_is_of_one_base_model(levels):
     with pytest.raises(ValueError, match="one corpus, sample and base model"):
-        before_after.before_after(pd.concat([levels, levels.assign(base="other")]))
+        changes.before_after(pd.concat([levels, levels.assign(base="other")]))
 
 
 def test_the_ladder_joins_models_of_one_kind_only(levels):
     parts = [levels[levels["shots"] == 10].assign(base=base) for base in ("xs", "s", "big", "unknown")]
-    fig = before_after.ladder(pd.concat(parts), {"xs": 150_000, "s": 1_000_000, "big": 135_000_000}, ["xs", "s"])
+    fig = changes.ladder(pd.concat(parts), {"xs": 150_000, "s": 1_000_000, "big": 135_000_000}, ["xs", "s"])
     axis = panel(fig, "Entropy, first step")
     assert axis.get_xscale() == "log"
     joined = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "None"]
@@ -93,47 +94,70 @@ def test_the_ladder_joins_models_of_one_kind_only(levels):
     ticks = [tick.get_text() for axis in fig.axes for tick in axis.get_xticklabels() if tick.get_text()]
     assert set(ticks) == {"0.15", "1", "135"}
     with pytest.raises(ValueError, match="no model of the table has a size"):
-        before_after.ladder(levels, {}, ["m"])
+        changes.ladder(levels, {}, ["m"])
 
 
 def test_fig_12_pairs_have_most_of_the_shared_demonstrations(levels):
-    found, pairs = changes.for_pairs(levels)
+    found, pairs = changes_tables.for_pairs(levels, {})
     assert pairs == [("m, 10 demonstrations", "m, SFT, 10 demonstrations"),
                      ("m, 10 demonstrations", "m, Soft targets, 10 demonstrations")]  # fmt: skip
-    paired = tuning.pair_up(found, pairs).set_index(["tuned", "metric"])
+    paired = changes_tables.pair_up(found, pairs).set_index(["tuned", "metric"])
     assert paired.loc[("m, SFT, 10 demonstrations", "f1"), "mean_tuned"] == 0.7
     assert paired.loc[("m, SFT, 10 demonstrations", "nll"), "method"] == "compare_to_none"
     alone = table(row("f1 hard_predictions", 0.3), row("f1 hard_predictions", 0.3, "sft", shots=0))
-    assert changes.for_pairs(alone)[1] == [] and changes.for_pairs(alone.iloc[:0])[1] == []
+    assert changes_tables.for_pairs(alone, {})[1] == [] and changes_tables.for_pairs(alone.iloc[:0], {})[1] == []
 
 
 def test_tables_are_in_percent_and_mark_what_is_sure(levels):
-    wide = changes.wide(levels, ["top1_first", "second_next", "alphabetical"])
-    assert wide["Tuning"].tolist() == ["Base", "SFT", "Base", "SFT", "Soft targets"]
-    assert wide["Shots"].tolist() == [0, 0, 10, 10, 10] and wide["Seeds"].tolist() == ["–", "0", "–", "3, mean", "0"]
-    assert wide["Second said next, %"].tolist()[3] == "70.0 [65.0, 80.0] (40)"
-    assert wide["Alphabetical order, %"].tolist()[2] == "–"
-    signed = changes.wide(
-        table(row("top1_first", 0.2, "sft"), row("labels", 0.01, "sft")), ["top1_first", "labels"], True
-    )
-    assert signed.iloc[0, -2:].tolist() == ["+0.20* [0.15, 0.30] (40)", "+0.01 [-0.04, 0.11] (40)"]
+    few, ten = changes_tables.by_tuning(levels, {})
+    assert few[0] == "m, on MFRC (paper), 0 demonstrations" and ten[0] == "m, on MFRC (paper), 10 demonstrations"
+    assert list(few[1]) == ["Quantity", "Base", "SFT (seed 0)", "n"]
+    assert list(ten[1]) == ["Quantity", "Base", "SFT (3 seeds)", "Soft targets (seed 0)", "n"]
+    rows = ten[1].set_index("Quantity").T.to_dict("list")
+    assert rows["Second said next, %"] == ["30.0 [25.0, 40.0]", "70.0 [65.0, 80.0]", "50.0 [45.0, 60.0]", "40"]
+    assert rows["Alphabetical order, %"] == ["–", "–", "–", "0"]
+    assert rows["Largest probability, later steps"] == ["0.90 [0.85, 1.00] (3)", "–", "–", ""]  # n differs
+    signed = table(row("top1_first", 0.2, "sft"), row("labels", 0.01, "sft"), row("labels", 0.5, "soft", n=9))
+    ((caption, shown),) = changes_tables.by_tuning(signed, {}, signed=True)
+    assert caption == "m, tuned minus base, on MFRC (paper), 10 demonstrations"
+    assert shown["SFT (seed 0)"].tolist() == ["+0.20* [0.15, 0.30]", "+0.01 [-0.04, 0.11] (40)"]
+    assert shown["n"].tolist() == ["40", ""]
+    differ = table(row("labels", 0.01, "sft"), row("labels", 0.5, "soft", n=9))
+    ((_, shown),) = changes_tables.by_tuning(differ, {})
+    assert "n" not in shown
+    assert not list(changes_tables.by_tuning(levels.iloc[:0], {}))
+
+
+def test_models_stand_in_the_order_of_their_size(levels):
+    sizes = {"xs": 150_000, "s": 1_000_000, "m": 4_000_000}
+    several = pd.concat([levels.assign(base=base) for base in ("a", "m", "s", "xs")])
+    captions = [caption for caption, _ in changes_tables.by_tuning(several, sizes)]
+    assert [caption.partition(",")[0] for caption in captions[::2]] == ["xs", "s", "m", "a"]
+    assert [key[2] for key, _ in changes_tables.tuned_groups(several, sizes)] == ["xs", "s", "m", "a"]
+    _, pairs = changes_tables.for_pairs(several, sizes)
+    assert [base.partition(",")[0] for base, _ in pairs[::2]] == ["xs", "s", "m", "a"]
+    alt = changes.ladder(several[several["shots"] == 10], sizes, ["xs", "s", "m"]).alt
+    assert alt.index("xs, Base") < alt.index("; s, Base") < alt.index("; m, Base") and " a, " not in alt
 
 
 def test_tunings_are_written_in_words():
-    assert changes.tuning_title("sft+rl_f1", "mfrc", "mfrc") == "SFT, then RL (F1)"
-    assert changes.tuning_title("soft", "semeval", "mfrc") == "Soft targets on SemEval"
-    assert changes.tuning_title("sft_icl+soft_icl", "mfrc", "mfrc") == "SFT in context, then Soft targets in context"
-    assert changes.tuning_title("sft_long", "mfrc", "mfrc") == "sft_long"
+    assert changes_tables.tuning_title("sft+rl_f1", "mfrc", "mfrc") == "SFT, then RL (F1)"
+    assert changes_tables.tuning_title("soft", "semeval", "mfrc") == "Soft targets on SemEval"
+    assert (
+        changes_tables.tuning_title("sft_icl+soft_icl", "mfrc", "mfrc")
+        == "SFT in context, then Soft targets in context"
+    )
+    assert changes_tables.tuning_title("sft_long", "mfrc", "mfrc") == "sft_long"
     assert changes.file_name("fig2", "a/b 8B", "test, all") == "fig2-a_b_8B-test_all"
 
 
 def test_published_sft_rows_stand_beside_ours(levels):
-    beside = changes.beside_published(levels)
+    beside = changes_tables.beside_published(levels)
     assert beside["Row"].tolist() == ["SFT outputs"] * 3 + ["SFT max-over-generations"]
     assert beside.iloc[0]["NLL"] == "10.45" and beside.iloc[0]["Model"] == "published"
     assert beside.iloc[1]["Example-F1"] == "0.70 [0.65, 0.80] (40)"
     assert "m+sft-mfrc, 10 shots (paper" in beside.iloc[1]["Model"]
-    assert changes.beside_published(levels.assign(corpus="vignettes")).empty
+    assert changes_tables.beside_published(levels.assign(corpus="vignettes")).empty
 
 
 def test_sft_rows_of_alignment_are_drawn_under_their_base_model():
@@ -146,47 +170,48 @@ def test_sft_rows_of_alignment_are_drawn_under_their_base_model():
     assert plain["model"].tolist() == ["m", ""]
 
 
-@pytest.fixture
-def record(levels, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    levels.to_csv(folder / "changes.csv", index=False)
-    levels[levels["tuning"] != "base"].to_csv(folder / "differences.csv", index=False)
-    alt = "m before and after, a panel a quantity. Base 0.3."
-    for name in ("before_after-m-mfrc-paper", "fig12", "ladder-mfrc"):
-        pictures.save(Figure(figsize=(1, 1)), name, alt, folder)
-    (folder / "run.json").write_text(json.dumps({"notebook": "30_finetuning"}))
-    return {"notebook": "30_finetuning", "folder": folder}
+READOUT_COLUMNS = ["corpus", "documents", "model", "method", "metric", "mean", "low", "high"]
 
 
-def test_the_page_has_tables_figures_and_published_rows(record, tmp_path):
-    shown = tmp_path / "shown"
-    shown.mkdir()
-    pictures.save(Figure(figsize=(1, 1)), "learning", "Learning curves of sft on mfrc. Last 0.3.", tmp_path / "ft")
-    tuned = {"name": ["m+sft-mfrc"], "documents": [640], "shots": [0], "tokens": [9000], "seconds": [33.4]}
-    pd.DataFrame(tuned).to_csv(tmp_path / "ft" / "adapters.csv", index=False)
-    found = finetuning.sections([{"notebook": "06_finetune", "folder": tmp_path / "ft"}, record], shown, tmp_path)
-    assert [each.title for each in found] == ["What finetuning changes, Fig. 12", "Scale: the ladder of miniatures"]
-    html = pages.render_page(found, tmp_path / "p.html", "t", "lead", "i.html").read_text(encoding="utf-8")
-    assert "SFT, then" not in html and "Soft targets" in html and "published" in html and "10.45" in html
-    assert "Fig. 12: m before and after, a panel a quantity" in html
-    assert "Learning curves of sft on mfrc" in html and "9,000" in html and "m+sft-mfrc" in html
-    assert sorted(file.name for file in shown.glob("*.png")) == [
-        "learning-ft.png", "tuned_before_after-m-mfrc-paper.png", "tuned_fig12.png", "tuned_ladder-mfrc.png"
-    ]  # fmt: skip
-    assert finetuning.sections([], shown, tmp_path) == []
+def readout_rows():
+    rows = [
+        ["mfrc", "paper", "base", "unary_breakdown", "nll", 4.0, 3.0, 5.0],
+        ["goemotions", "all", "base", "unary_breakdown", "nll", 6.0, 5.0, 8.0],
+        ["mfrc", "paper", "tuned", "unary_breakdown", "nll", 3.0, 2.0, 4.0],
+        ["goemotions", "all", "tuned", "unary_breakdown", "nll", 5.0, 4.0, 6.0],
+        ["mfrc", "paper", "base", "unary_breakdown", "f1", 0.4, 0.3, 0.5],
+        ["mfrc", "paper", "tuned", "unary_breakdown", "f1", 0.6, 0.5, 0.7],
+        ["mfrc", "paper", "tuned", "hard_predictions", "f1", 0.9, 0.8, 1.0],  # the base model has none
+        ["mfrc", "paper", "", "zeros", "f1", 0.1, 0.1, 0.1],
+    ]
+    return pd.DataFrame(rows, columns=READOUT_COLUMNS)
 
 
-def test_without_a_pair_the_page_has_no_section(record, tmp_path):
-    for name in ("differences", "changes"):
-        table().to_csv(record["folder"] / f"{name}.csv", index=False)
-    (record["folder"] / "ladder-mfrc.png").unlink()
-    assert finetuning.sections([record], tmp_path, tmp_path) == []
+def test_means_are_over_the_corpora_that_both_have():
+    paired = changes_tables.pair_up(readout_rows(), [("base", "tuned")]).set_index("metric")
+    assert paired["method"].tolist() == ["unary_breakdown"] * 2 and paired["corpora"].tolist() == [2, 1]
+    nll = paired.loc["nll"]
+    assert (nll["mean_base"], nll["mean_tuned"]) == (5.0, 4.0)
+    # Arms of two corpora in quadrature, over their number.
+    assert nll["low_base"] == pytest.approx(5 - np.sqrt(2) / 2) and nll["high_base"] == pytest.approx(
+        5 + np.sqrt(5) / 2
+    )
+    assert paired.loc["f1", "low_tuned"] == pytest.approx(0.5)
 
 
-def test_seeds_are_texts_when_a_table_is_read_back(record):
-    found = finetuning.read(record, "changes")
-    assert set(found["seed"]) == {"", "0", "1", "2", "all"} and set(found["tuned_on"]) == {"", "mfrc"}
-    found[found["seed"].isin(["", "0", "1"])].to_csv(record["folder"] / "changes.csv", index=False)
-    assert set(finetuning.read(record, "changes")["seed"]) == {"", "0", "1"}  # not 0.0 and 1.0
-    assert set(published.alignment()["method"]) >= set(comparison.SFT)
+def test_models_that_were_not_traced_are_named():
+    with pytest.raises(ValueError, match="model 'other' has no rows; traced are base, tuned"):
+        changes_tables.pair_up(readout_rows(), [("base", "other")])
+    apart = readout_rows().assign(documents=["a", "a", "b", "b", "a", "b", "b", "a"])
+    with pytest.raises(ValueError, match="share no corpus"):
+        changes_tables.pair_up(apart, [("base", "tuned")])
+
+
+def test_every_number_is_at_its_place():
+    fig = changes.base_against_tuned(changes_tables.pair_up(readout_rows(), [("base", "tuned")]))
+    left, right = fig.axes
+    assert fig.alt.endswith("hollow: base model, full: tuned. Pairs: base against tuned.")
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["Unary breakdown"]
+    assert left.get_xscale() == "log" and "higher is better" in right.get_xlabel()
+    drawn = [container[0].get_xdata()[0] for axis in fig.axes for container in axis.containers]
+    assert drawn == pytest.approx([5.0, 4.0, 0.4, 0.6])

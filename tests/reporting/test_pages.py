@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mlutils.reporting import figures, pages, tables
+from mlutils.reporting import drawing, pages, tables
 
 BAD = 'joy <script>alert(1)</script> $\\alpha$ \\(x\\) <img src=x onerror=alert(2)> "end"'
 
@@ -55,10 +54,9 @@ def visible(html):
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    figures.use_style()
-    fig = Figure()
+    fig = drawing.Drawing(alt="A line that rises, <b>n</b> = 2.")
     fig.subplots().plot([1, 2])
-    return figures.save(fig, "f", "A line that rises, <b>n</b> = 2.", tmp_path_factory.mktemp("figures"))
+    return drawing.save(fig, "f", tmp_path_factory.mktemp("figures"))
 
 
 @pytest.fixture

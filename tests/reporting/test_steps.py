@@ -1,4 +1,4 @@
-"""Fig. 2, 3, 5, 9, 10, 11: numbers at their places, and words where there is nothing to draw."""
+"""Fig. 2, 3, 4, 5, 9, 10, 11: numbers at their places, and words where there is nothing to draw."""
 
 import numpy as np
 import pandas as pd
@@ -65,6 +65,9 @@ def test_fig_2_has_last_left_intermediate_right_numbers_under_each_and_few_steps
     assert [line.get_ydata().tolist() for line in semeval.lines if line.get_marker() == "o"] == [[0.7, 0.8]]
     assert texts(semeval) == ["no intermediate step"]
     assert texts(mfrc) == ["no intermediate step", "no answer has a step 2"] and len(halves(mfrc)) == 1
+    medians = "Medians: m, semeval, r = 1, last: 0.65 (n = 12); m, semeval, r = 1, intermediate: 0.33 (n = 12); "
+    medians += "m, semeval, r = 2, last: 0.75 (n = 2); m, mfrc, r = 1, last: 0.65 (n = 12)."
+    assert semeval.figure.alt.endswith(medians)
 
 
 def test_fig_3_adds_what_becomes_of_the_second_label(table):
@@ -77,6 +80,21 @@ def test_fig_3_adds_what_becomes_of_the_second_label(table):
     share = shares.query("corpus == 'semeval' and quantity == 'second_is_next' and step == 1").iloc[0]
     assert found == f"second said next: 50 % [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
     assert texts(mfrc) == ["no intermediate step", "no step", "no step", "no answer has a step 2", "no step", "no step"]
+    told = "m, semeval, r = 1, intermediate, "
+    told = f"{told}next_said: 0.20 (n = 9); {told}second_next: 0.30 (n = 12); {told}second_is_next: 0.50 (n = 12)"
+    assert told in semeval.figure.alt
+
+
+def test_first_step_sorts_each_document():
+    table = pd.DataFrame({"corpus": "mfrc", "document": list("aaabbb"), "probability": [0.1, 0.7, 0.2, 0.3, 0.3, 0.4]})
+    fig = reporting.steps.first_step(table)
+    (axis,) = fig.axes
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.7, 0.2, 0.1])
+    np.testing.assert_allclose(axis.lines[-1].get_ydata(), [0.55, 0.25, 0.2])  # median at each rank
+    assert axis.get_title() == "MFRC, n = 2"
+    assert fig.alt.endswith("one line a document: mfrc, n = 2; the median top probability is 0.55.")
+    with pytest.raises(ValueError, match="different numbers of labels"):
+        reporting.steps.first_step(table.iloc[:-1])
 
 
 def test_fig_9_draws_the_quartiles(table):
@@ -91,6 +109,7 @@ def test_fig_10_has_the_entropy_of_knowing_nothing(table):
     semeval, mfrc = reporting.steps.entropies(table, {"semeval": 11, "mfrc": 7}).axes
     assert [line.get_ydata()[0] for line in mfrc.lines if line.get_linestyle() == "--"][-1] == 3
     assert semeval.get_ylim()[1] > np.log2(12) and len(semeval.figure.legends) == 1
+    assert semeval.figure.alt.endswith("All labels and none equal: semeval 3.58, mfrc 3.00.")
 
 
 def test_fig_5_names_what_it_drops():
@@ -104,9 +123,11 @@ def test_fig_5_names_what_it_drops():
     ]
     frame = pd.DataFrame(points, columns=columns)
     (axis,) = reporting.steps.accuracies(frame).axes
+    assert axis.figure.alt.endswith("said: m, semeval, first: 0.60 (n = 40); m, semeval, second: 0.40 (n = 40).")
     (line,) = [container[0] for container in axis.containers]
     assert line.get_ydata() == pytest.approx([0.6, 0.4]) and "MFRC (3)" in axis.get_xlabel()
     (axis,) = reporting.steps.accuracies(frame[frame["corpus"] == "mfrc"]).axes
+    assert axis.figure.alt.endswith("second label said: no model has more than ten such answers.")
     assert not axis.containers and texts(axis) == ["no model has enough answers with two or more labels"]
 
 
@@ -131,6 +152,10 @@ def test_fig_11_has_bars_at_ranks_published_marks_and_words():
     assert bars(semeval) == {(1.8, 0.7), (3.2, 1.0), (8.8, 0.3)}  # behind the eighth rank: joined
     assert {line.get_ydata()[0] for line in semeval.lines if line.get_marker() in "os"} == {0.5, 0.65}
     assert texts(semeval) == ["n = 30 / 12"] and texts(mfrc) == ["no answer with two or more labels"]
+    ranked = (
+        "that were second: m, semeval: 0.70 (n = 30); m, goemotions: 1.00 (n = 11). Published: 0.50 at 8B, 0.65 at 70B."
+    )
+    assert semeval.figure.alt.endswith(ranked)
     # Ten answers or fewer are no share, as in Fig. 5: one answer would be a full bar.
     assert bars(boxes) == set() and texts(boxes) == ["too few answers with two or more labels (n = 1)"]
     assert bars(few) == {(1.8, 1.0)} and texts(few) == ["n = 11 / 10 (too few)"]
@@ -164,23 +189,6 @@ def test_table_4_tells_what_says_too_little():
     ]  # fmt: skip
     assert told["not said next, %"].tolist() == ["50.0 [40.0, 60.0]", "71.4 [40.0, 95.0]", "too few (n = 3)", ""]
     assert told["not said next, published"].tolist() == ["22.2 to 49.8", "", "", ""]
-
-
-def test_fig_16_has_a_column_a_head_and_says_what_a_head_cannot_read():
-    values = np.linspace(0.4, 0.9, 12)
-    heads = [rows("semeval", "m", step, last, values).assign(head=0) for step in (1, 2) for last in (True, False)]
-    heads += [rows("semeval", "m", 2, last, values / 2).assign(head=1) for last in (True, False)]
-    fig = reporting.steps.by_head(pd.concat(heads))
-    zero, one = fig.axes
-    assert [axis.get_title(loc="left") for axis in fig.axes] == ["head 0\nSemEval", "head 1\nSemEval"]
-    assert ticks(one) == ["r = 1 0 / 0", "r = 2 12 / 12"] and texts(one) == ["no step 1 that this head reads"]
-    assert [half[2:] for half in halves(one)] == [pytest.approx((0.2, 0.45))] * 2
-    assert len(halves(zero)) == 4 and texts(zero) == []
-    two = pd.concat([*heads, *(each.assign(model="n") for each in heads)])
-    assert [axis.get_title(loc="left") for axis in reporting.steps.by_head(two).axes[::2]] == [
-        "head 0\nSemEval, m",
-        "SemEval, n",
-    ]
 
 
 def test_many_models_stand_in_lines_with_one_label_below(table):
@@ -220,7 +228,7 @@ def test_a_model_that_never_says_two_labels_is_said_so_in_every_figure(tmp_path)
         "fig10": reporting.steps.entropies(table, {"foxes": 3}),
         "fig5": reporting.steps.accuracies(steps.accuracy(table)),
         "fig11": reporting.steps.second_ranks(steps.ranks(table)),
-        "fig16": reporting.steps.by_head(table.assign(head=0)),
+        "fig16": reporting.medusa.largest(table.assign(head=0)),
     }
     told = {name: texts(axis) for name, fig in figures.items() for axis in fig.axes}
     assert told["fig2"] == told["fig10"] == ["no intermediate step", "no answer has a step 2"]

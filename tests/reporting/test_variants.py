@@ -1,9 +1,11 @@
-"""Fig. 6: every share at its place, and the plans beside it."""
+"""Fig. 6: every share at its place, and the plans beside it. Table 7 beside the published one."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from mlutils.reporting.variants import several_by_ratio
+from mlutils.reporting import published
+from mlutils.reporting.variants import label_order, several_by_ratio
 
 COLUMNS = ["corpus", "model", "ratio", "share", "low", "high", "n", "plans"]
 DOTS = pd.DataFrame([], columns=["corpus", "model", "ratio", "plan", "share", "n"])
@@ -19,6 +21,7 @@ def test_every_share_is_at_its_place():
     ]
     fig = several_by_ratio(pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(dots, columns=DOTS.columns))
     assert [axis.get_title() for axis in fig.axes] == ["MFRC, n = 20, 2 plans", "SemEval, n = 20, 2 plans"]
+    assert fig.alt.endswith("light dot. mfrc at 100% 50%; mfrc at 0% 0%; semeval at 100% 50%; semeval at 0% 0%")
     for axis in fig.axes:
         (line, _, (bars,)) = axis.containers[0]
         assert line.get_xdata().tolist() == [0, 50, 100] and line.get_ydata().tolist() == [0, 25, 50]
@@ -54,3 +57,12 @@ def test_what_cannot_be_drawn_is_said():
     many = pd.DataFrame([["mfrc", f"m{i}", 0, 0, 0, 0, 9, 2] for i in range(7)], columns=COLUMNS)
     with pytest.raises(ValueError, match="7 models are too many"):
         several_by_ratio(many, DOTS)
+
+
+def test_label_order_has_the_published_percents_beside_ours():
+    row = {"corpus": "mfrc", "model": "m", "order": "reversed", "n": 40}
+    for column, mean in (("alphabetical", 0.25), ("instruction", np.nan), ("changed", 0.5)):
+        row |= {column: mean, f"{column}_low": mean - 0.1, f"{column}_high": mean + 0.1}
+    (cells,) = label_order(pd.DataFrame([row]), published.label_order()).to_numpy().tolist()
+    assert cells[:5] == ["MFRC", "m", "reverse alphabetical", "25.0 [15.0, 35.0]", "15.9"]
+    assert cells[5:] == ["–", "71.9", "40", "50.0 [40.0, 60.0]"]

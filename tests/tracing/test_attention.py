@@ -381,6 +381,7 @@ def test_the_figure_has_a_line_a_segment_and_a_panel_a_trace(tmp_path):
     other = layers.assign(**NAMES | {"model": "other", "corpus": "semeval"})
     fig = reporting.by_layer(pd.concat([layers.assign(**NAMES), other]))
     first, missing, _, last = fig.axes
+    assert fig.alt.endswith("gets in: other on semeval: 2 of 2 layers; tiny on mfrc: 2 of 2 layers.")
     assert [len(axis.lines) for axis in fig.axes] == [3, 0, 0, 3]
     assert first.lines[0].get_ydata() == pytest.approx([10, 20]) and first.get_yscale() == "log"
     assert first.lines[2].get_ydata() == pytest.approx([0.55, 0.4])

@@ -417,7 +417,7 @@ def test_traces_with_heads_are_gathered_and_drawn(trace, llama, corpus, tmp_path
     assert len(table) == len(readouts.medusa.read(trace))
     numbers = readouts.medusa.gather([plain, trace], readouts.medusa.tabulate)
     assert len(numbers) == len(readouts.medusa.tabulate(trace))
-    fig = reporting.steps.by_head(table)
+    fig = reporting.medusa.largest(table)
     assert [axis.get_title(loc="left") for axis in fig.axes] == [f"head {k}\nfoxes" for k in range(HEADS + 1)]
     assert readouts.medusa.gather([plain]).empty
 

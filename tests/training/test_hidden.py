@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from mlutils import metrics, reporting
 from mlutils.readouts import claims
-from mlutils.reporting.pictures import save
+from mlutils.reporting import drawing
 from mlutils.traces import Trace, Writer
 from mlutils.training import hidden
 from mlutils.training.hidden import Sample, count, draw_auc, draw_f1, gather, name_pairs, pair_up, summarise
@@ -360,9 +360,11 @@ def test_figures_show_each_corpus_and_how_many_documents(tables, tmp_path):
         (reporting.hidden.layer_lines(tables.sets), "layers"),
         (reporting.hidden.following_dots(tables.following), "following"),
     ):
-        save(each, name, alt="a test", folder=tmp_path)
+        drawing.save(each, name, tmp_path)
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
-        assert json.loads((tmp_path / f"{name}.json").read_text())["alt"] == "a test"
+        alt = json.loads((tmp_path / f"{name}.json").read_text())["alt"]
+        assert "(tiny $5 model)" in alt and "nan" not in alt
+    assert fig.alt.count(" on mfrc ") == fig.alt.count(" on semeval ") > 2
 
 
 def test_figures_name_the_models(tables):

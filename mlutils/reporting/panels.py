@@ -1,34 +1,33 @@
-"""Small multiples of label steps: models as columns, corpora as rows, last steps left and intermediate ones right."""
+"""Panels of label steps: models as columns, corpora as rows, last steps left and intermediate ones right."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mlutils.readouts import steps
 from mlutils.readouts.steps import GROUPS
-from mlutils.reporting.figures import COLUMN, TEXT
-from mlutils.reporting.looks import BLUE, GREY, ORANGE
-from mlutils.reporting.pictures import plain, use_style
+from mlutils.reporting import drawing
+from mlutils.reporting.drawing import COLUMN, TEXT, Drawing, plain, where
+from mlutils.reporting.looks import BLUE, ORANGE
 from mlutils.reporting.published import corpus_title
 
+STEPS = (1, 2)  # the values of r that figures show
 COLOURS = {"last": BLUE, "intermediate": ORANGE}
 SHADES = {"last": "#8fc1e3", "intermediate": "#f5cf8e"}
 FEW = steps.FEWEST + 1  # steps below which a shape or a share would show what is not there; Fig. 5 drops as many
 TITLES = {"first": "largest", "second": "second", "next_said": "said\nnext", "second_next": "second\nr + 1"}
 ABSENT = "no answer has\na step {step}"
 WIDE = 2  # panels side by side where each has many places
-WORDS = dict(color=GREY, fontsize=6.5, linespacing=1.05)
 
 
 def violins(
     table: pd.DataFrame, places: Sequence[tuple], title: str, top: float | None, absent: str = ABSENT
-) -> Figure:
+) -> Drawing:
     """Returns split violins in the panels of `shapes`; arguments as there."""
 
     def draw(axis, frame):
@@ -42,20 +41,19 @@ def violins(
 
 
 def shapes(
-    table: pd.DataFrame, places: Sequence[tuple], title: str, top: float | None, absent: str, draw_shapes
-) -> Figure:
+    table: pd.DataFrame, places: Sequence[tuple], title: str, top: float | None, absent: str, draw_shapes: Callable
+) -> Drawing:
     """Returns a panel a model and corpus with the places (quantity, r) side by side, last left, intermediate right.
 
     table: model, corpus, step, last and the quantities, one row a label step. title: of the vertical axis, which ends
     at `top`. absent: words in place of a step that there is none of, with `{step}`. draw_shapes(axis, frame) draws
-    groups of more than ten steps (place, group, value); others are dots. Raises ValueError as `check` does.
+    groups of more than ten steps (place, group, value); others are dots. Raises ValueError as `drawing.check` does.
     """
-    table = check(table, "step", "last", *(quantity for quantity, _ in places))
+    table = drawing.check(table, "model", "corpus", "step", "last", *(quantity for quantity, _ in places))
     upright = len(places) * table["model"].nunique() > 2  # words stand upright where there is little room
 
     def draw(axis, rows):
-        parts = [_values(rows, place, *where) for place, where in enumerate(places)]
-        frame = pd.concat(parts, ignore_index=True)
+        frame = pd.concat([_values(rows, place, *each) for place, each in enumerate(places)], ignore_index=True)
         numbers = frame.groupby(["place", "group"]).size()
         many = numbers[numbers >= FEW].index
         keys = pd.MultiIndex.from_frame(frame[["place", "group"]])
@@ -70,15 +68,15 @@ def shapes(
             n = {group: int(numbers.get((place, group), 0)) for group in GROUPS}
             if quantity in ("next_said", "second_next"):
                 ticks.append(f"{TITLES[quantity]}\n{n['intermediate']:,}")
-                say(axis, place, "" if n["intermediate"] else "no step", upright)
+                drawing.say(axis, "" if n["intermediate"] else "no step", place, upright)
             else:
                 name = TITLES[quantity] + "\n" if len(places) > 2 else ""
                 ticks.append(f"{name}r = {step}\n{n['last']:,} / {n['intermediate']:,}")
                 if not sum(n.values()):
-                    say(axis, place, absent.format(step=step), upright)
+                    drawing.say(axis, absent.format(step=step), place, upright)
                 else:
-                    say(axis, place - 0.25, "" if n["last"] else "no last\nstep", upright)
-                    say(axis, place + 0.25, "" if n["intermediate"] else "no intermediate\nstep", upright)
+                    drawing.say(axis, "" if n["last"] else "no last\nstep", place - 0.25, upright)
+                    drawing.say(axis, "" if n["intermediate"] else "no intermediate\nstep", place + 0.25, upright)
         axis.set_xticks(range(len(places)), ticks, fontsize=6.5)
         axis.set_xlim(-0.55, len(places) - 0.45)
         if top:
@@ -87,7 +85,7 @@ def shapes(
     across = {2: 5, 4: 4}.get(len(places), WIDE)
     height = 2.1 if across == WIDE else 1.55
     fig = grid(table, draw, title, "number of steps: last / intermediate", height, "no label step", across)
-    fig.legend(handles=group_handles(), loc="outside lower center", ncols=2)
+    fig.legend_below(group_handles(), 2)
     return fig
 
 
@@ -98,46 +96,35 @@ def _values(rows, place, quantity, step):
     return pd.DataFrame({"place": place, "group": group, "value": kept[quantity].to_numpy(float)})
 
 
-def say(axis: Axes, x: float, words: str, upright: bool = False) -> None:
-    """Writes words in place of what cannot be drawn."""
-    style = dict(ha="center", va="center", rotation=90 if upright else 0, **WORDS)
-    axis.text(x, 0.5, words, transform=axis.get_xaxis_transform(), **style)
-
-
-def grid(table: pd.DataFrame, draw, ylabel: str, xlabel: str, height: float, empty: str, across: int) -> Figure:
+def grid(
+    table: pd.DataFrame, draw: Callable, ylabel: str, xlabel: str, height: float, empty: str, across: int
+) -> Drawing:
     """Returns a panel a model and corpus: models side by side, `across` at most, corpora below each other.
 
     draw(axis, rows) fills a panel with the rows of a model and corpus; one without rows says `empty`. height: of a
     panel, in inches.
     """
-    models, corpora = (list(dict.fromkeys(table[column])) for column in ("model", "corpus"))
+    models, corpora = (table[column].unique().tolist() for column in ("model", "corpus"))
     columns = min(len(models), across)
     lines = -(-len(models) // columns)  # of a corpus
+    gaps = [None] * (lines * columns - len(models))
+    keys = [key for corpus in corpora for key in [*((model, corpus) for model in models), *gaps]]
     width = TEXT if across == WIDE or len(models) > 1 else COLUMN
-    fig = Figure(figsize=(width, height * lines * len(corpora) + 0.55), layout="constrained")
-    axes = fig.subplots(lines * len(corpora), columns, squeeze=False)
-    for place, axis in enumerate(axes.ravel()):
-        row, column = divmod(place, columns)
-        corpus, number = corpora[row // lines], row % lines * columns + column
-        if number >= len(models):
-            axis.remove()
-            continue
-        model = models[number]
-        rows = table[(table["model"] == model) & (table["corpus"] == corpus)]
+    fig, axes = drawing.panels(keys, columns, height, 0.55, width)
+    for (model, corpus), axis in axes.items():
         axis.shown = (model, corpus)
+        rows = where(table, model=model, corpus=corpus)
         if len(rows):
             draw(axis, rows)
         else:
             axis.set_xticks([])
-            axis.text(0.5, 0.5, empty, transform=axis.transAxes, ha="center", va="center", **WORDS)
-        axis.grid(True, axis="y")
-        axis.set_xlabel("")
-        axis.set_ylabel(ylabel if column == 0 else "")
-        named = len(models) > 1 and (row == 0 or lines > 1)
+            drawing.say(axis, empty)
+        axis.set(xlabel="", ylabel=ylabel if drawing.is_left(axis) else "")
+        named = len(models) > 1 and (lines > 1 or axis.get_subplotspec().is_first_row())
         head = textwrap.fill(model, int(14 * width / columns)) + "\n" if named else ""
         axis.set_title(plain(head + corpus_title(corpus)), loc="left", fontweight="bold")
-    last = len(models) - (lines - 1) * columns  # panels of the last line: one label, narrow ones have no room for each
-    axes[-1, (last - 1) // 2].set_xlabel(xlabel, x=0.5 if last % 2 else 1.1)
+    last = columns - len(gaps)  # panels of the last line: one label, narrow ones have no room for each
+    list(axes.values())[-last + (last - 1) // 2].set_xlabel(xlabel, x=0.5 if last % 2 else 1.1)
     return fig
 
 
@@ -149,12 +136,14 @@ def group_handles() -> list[Patch]:
     ]
 
 
-def check(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """Returns the table, and takes the style into use. Raises ValueError for no rows or a missing column."""
-    missing = [column for column in ("model", "corpus", *columns) if column not in table]
-    if missing:
-        raise ValueError(f"table lacks the columns {missing}; it has {list(table)}")
-    if table.empty:
-        raise ValueError("table has no rows, there is nothing to draw")
-    use_style()
-    return table
+def describe(table: pd.DataFrame, quantities: Sequence[str], statistic: str = "mean") -> str:
+    """Returns a statistic (mean, median) of the steps that figures show, in words: model, corpus, r, group, n."""
+    told = []
+    for (model, corpus), rows in table.groupby(["model", "corpus"], sort=False):
+        for step, group, quantity in product(STEPS, GROUPS, quantities):
+            kept = steps.select(where(rows, step=step, last=group == "last"), quantity)[quantity]
+            named = f", {quantity}" if len(quantities) > 1 else ""
+            if len(kept):
+                value = kept.astype(float).agg(statistic)
+                told.append(f"{model}, {corpus}, r = {step}, {group}{named}: {value:.2f} (n = {len(kept)})")
+    return "; ".join(told)
