@@ -227,30 +227,3 @@ def _escape_markdown(text: str) -> str:
         return str(text)
     text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_\[\]>|$~])", r"\\\1", text)
-
-
-def label_order_html(table: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Returns Table 7: for each corpus, model and order of the instruction our percents, and the paper's beside.
-
-    table: of `variants.compare_orders`, with model and corpus; published: `published.label_order()`.
-    """
-    names = {"alphabetical": "alphabetical", "random": "random (3 seeds)", "reversed": "reverse alphabetical"}
-    theirs = published.set_index("instruction_order")
-    rows = []
-    for row in table.to_dict("records"):
-        paper = theirs.loc[names[row["order"]]]
-        cells = {"Corpus": corpus_title(row["corpus"]), "Model": row["model"], "Instruction": names[row["order"]]}
-        for column, title in (("alphabetical", "alphabetical, %"), ("instruction", "as instructed, %")):
-            value = paper[f"follows_{column}_pct"]
-            cells[title] = _percent(row, column)
-            cells[f"paper, {title}"] = ABSENT if pd.isna(value) else f"{value:.1f}"
-        rows.append(cells | {"n": f"{row['n']:,}", "set changed, %": _percent(row, "changed")})
-    caption = "Order of the labels in answers with two or more labels; ours with 95 % intervals, published beside."
-    return html(pd.DataFrame(rows), caption)
-
-
-def _percent(row, column):
-    if pd.isna(row[column]):
-        return MISSING
-    low, high = (100 * row[f"{column}_{end}"] for end in ("low", "high"))
-    return f"{100 * row[column]:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
