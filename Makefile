@@ -18,7 +18,7 @@ site: .venv/ready  ## writes docs/, the static site of a grid that `make paper` 
 	@python -m mlutils.reporting.site $(GRID)
 
 lab: .venv/ready  ## opens JupyterLab on the notebooks, with the kernel of this environment
-	@jupyter lab --notebook-dir=. notebooks
+	@jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(LAB)
 
 test: lint smoke unit  ## everything that CI checks
 
