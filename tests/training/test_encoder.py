@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlutils.training.encoder_network import Inputs, Network, intra_label_loss, loss
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from mlutils.corpora import Corpus
 from mlutils.training import encoder, encoder_loop
 from mlutils.training.encoder import EncoderError, Recipe
-from mlutils.training.encoder_network import Inputs, Network, intra_label_loss, loss
 
 LABELS = ("joy", "fear", "disgust")
 WORDS = ["today", "train", "home", "happy", "scared", "joy", "fear", "dis", "##gust", "##gut", "the"]
