@@ -78,8 +78,9 @@ def tune(
 
     Columns (`adaptation.CURVE`, then OWN): loss; reward and its standard deviation over answers; f1, with the gold set;
     distance between shares of answers and of votes, squared, summed over labels, unbiased; malformed, share of answers;
-    labels, mean number; kl, nats an answer (NaN without `beta`); tokens and seconds since the start. Raises FinetuningError where a run learns
-    nothing or its numbers are not finite, prompts are too long for the model, or the folder is of another recipe.
+    labels, mean number; kl, nats an answer (NaN without `beta`); tokens and seconds since the start. Raises
+    FinetuningError where a run learns nothing or its numbers are not finite, prompts are too long for the model, or the
+    folder is of another recipe.
     """
     asked = draw_prompts(model, template, training, recipe)
     job = Job(f"rl_{recipe.reward}", name, model, training, recipe, asked["prompt"].tolist(), Path(folder))

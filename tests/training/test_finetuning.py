@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlutils.tracing import adapters, models, prompts
-from mlutils.training import adaptation, finetuning
+from mlutils.training import adaptation, finetuning, sft
 from mlutils.training.adaptation import FinetuningError
 
 TEMPLATE = prompts.template("foxes")
@@ -47,7 +47,7 @@ def test_posts_without_a_majority_have_no_answer_to_learn(model, corpus, monkeyp
     gold[:5] = False
     single = dataclasses.replace(corpus, gold=gold, votes=gold.astype(float), single_label=True)
     given_ = []
-    monkeypatch.setattr(finetuning, "tune", lambda _, template, training, held, *rest: given_.append((training, held)))
+    monkeypatch.setattr(sft, "tune", lambda _, template, training, held, *rest: given_.append((training, held)))
     finetuning.tune("sft", model, TEMPLATE, single, single.take(range(10)), "x", tmp_path, batch=2)
     assert [len(each) for each in given_[0]] == [35, 5] and given_[0][0].gold.any(axis=1).all()
 
