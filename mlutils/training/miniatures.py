@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from mlutils.training import episodes
-from mlutils.training.checkpoints import resume, save
+from mlutils.training.checkpoints import Checkpoint
 from mlutils.training.episodes import SHORT, Episode, Source
 
 MIX = {"list": 0.55, "unary": 0.25, "pairwise": 0.15, "boxes": 0.05}  # how often each kind of episode comes
@@ -189,9 +189,9 @@ def train(
     warm = round(recipe.warmup * recipe.steps)
     scheduler = get_cosine_with_min_lr_schedule_with_warmup(optimizer, warm, recipe.steps, min_lr_rate=0.1)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
-    path = Path(folder) / "checkpoint.pt"
     key = " ".join([recipe.fingerprint, hash_documents(source), hash_stream(source, recipe)])
-    curve = resume(path, key, parts, MiniatureError)["curve"] if path.exists() else []
+    checkpoint = Checkpoint(Path(folder) / "checkpoint.pt", key, parts, MiniatureError)
+    curve = checkpoint.resume().get("curve", [])
     at = curve[-1] if curve else {"step": 0, "tokens": 0, "seconds": 0.0}
     every, since, tokens, total = max(1, recipe.steps // checkpoints), time.perf_counter(), at["tokens"], []
     bar = tqdm(range(at["step"], recipe.steps), desc=f"width {recipe.width}", unit="step", leave=False, disable=None)
@@ -216,7 +216,7 @@ def train(
             taken = at["seconds"] + time.perf_counter() - since
             row = {"step": step + 1, "tokens": tokens, "seconds": round(taken, 1), "loss": float(np.mean(total))}
             curve.append({**row, **{f"bits_{kind}": each for kind, each in bits.items()}})
-            save(path, key, parts, curve=curve)
+            checkpoint.save(curve=curve)
             total = []
     return network.eval(), tokenizer, pd.DataFrame(curve)
 
