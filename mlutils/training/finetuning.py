@@ -75,7 +75,9 @@ def write_examples(method: str, template: prompts.Template, training: Corpus, sh
     return [f"{prompt}⟦{said}⟧" for prompt, said in asked]
 
 
-def write_answers(model: Model, template: prompts.Template, corpus: Corpus, training: Corpus, shots: int = 0):
+def write_answers(
+    model: Model, template: prompts.Template, corpus: Corpus, training: Corpus, shots: int = 0
+) -> pd.DataFrame:
     """Returns the greedy answer to each document: `text`, `gold`, `answer`, `status`, `labels` (number said), `f1`.
 
     f1: example-F1 with the gold set, 0 for an answer that is not in the format. Demonstrations come from `training`,

@@ -1,4 +1,4 @@
-"""Miniatures: small Llamas trained from nothing on `episodes`, a ladder of three sizes (issue D of the design).
+"""Miniatures: small Llamas trained from nothing on `episodes`, a ladder of three sizes (ours, not the paper's).
 
 A plain loop: AdamW, warm-up and cosine. Many short episodes a step come first: with one document, any attention finds
 the text that a label belongs to, and what words mean is soon learned; with more documents, which text is meant. All
@@ -70,6 +70,18 @@ class Recipe:
         return hashlib.sha256(json.dumps([dataclasses.asdict(self), MIX]).encode()).hexdigest()[:16]
 
 
+@dataclasses.dataclass(frozen=True)
+class Miniature:
+    """A trained miniature: its network and tokenizer, what made them, and how the loss fell."""
+
+    network: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    recipe: Recipe
+    documents: pd.DataFrame  # that its episodes are made of
+    hashes: dict[str, str]  # SHA-256 of these documents and of the stream of episodes
+    curve: pd.DataFrame
+
+
 SIZES = {
     "xs": Recipe(width=48, layers=2, heads=4, inner=128, steps=1000, rate=5e-3),
     "s": Recipe(width=192, layers=2, heads=6, inner=512, steps=1500, rate=1.3e-3),
@@ -128,7 +140,7 @@ def start(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalL
         return LlamaForCausalLM(config)
 
 
-def encode(tokenizer, episode: Episode, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(tokenizer: PreTrainedTokenizerFast, episode: Episode, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the tokens (T,) of an episode and the weight (T,) of each as a target; the first is never one.
 
     Of the text only every eighth token is a target, beginning anywhere: predictions are what costs most.
@@ -160,7 +172,9 @@ def collate(batch: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.T
 
 
 @torch.no_grad()
-def held_out_loss(network, tokenizer, held: Sequence[Episode], recipe: Recipe) -> dict[str, float]:
+def held_out_loss(
+    network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, held: Sequence[Episode], recipe: Recipe
+) -> dict[str, float]:
     """Returns bits per token of answers, for each kind of episode and, as `all`, their mean."""
     network.eval()
     bits = {}
@@ -174,10 +188,8 @@ def held_out_loss(network, tokenizer, held: Sequence[Episode], recipe: Recipe) -
     return {**found, "all": float(np.mean(list(found.values())))}
 
 
-def train(
-    recipe: Recipe, source: Source, held: Sequence[Episode], folder: Path, checkpoints: int = 20
-) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
-    """Returns a trained miniature, its tokenizer and its curve; goes on from the folder's checkpoint if there is one.
+def train(recipe: Recipe, source: Source, held: Sequence[Episode], folder: Path, checkpoints: int = 20) -> Miniature:
+    """Returns a trained miniature; goes on from the folder's checkpoint if there is one.
 
     The curve has a row for each of so many checkpoints: step, tokens, seconds, loss (nats a weighted token, mean since
     the row before) and bits per held-out answer token, for all and by kind. Raises MiniatureError where the loss is not
@@ -189,7 +201,8 @@ def train(
     warm = round(recipe.warmup * recipe.steps)
     scheduler = get_cosine_with_min_lr_schedule_with_warmup(optimizer, warm, recipe.steps, min_lr_rate=0.1)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
-    key = " ".join([recipe.fingerprint, hash_documents(source), hash_stream(source, recipe)])
+    hashes = {"documents": hash_documents(source), "stream": hash_stream(source, recipe)}
+    key = " ".join([recipe.fingerprint, *hashes.values()])
     checkpoint = Checkpoint(Path(folder) / "checkpoint.pt", key, parts, MiniatureError)
     curve = checkpoint.resume().get("curve", [])
     at = curve[-1] if curve else {"step": 0, "tokens": 0, "seconds": 0.0}
@@ -218,7 +231,7 @@ def train(
             curve.append({**row, **{f"bits_{kind}": each for kind, each in bits.items()}})
             checkpoint.save(curve=curve)
             total = []
-    return network.eval(), tokenizer, pd.DataFrame(curve)
+    return Miniature(network.eval(), tokenizer, recipe, source.vignettes.documents, hashes, pd.DataFrame(curve))
 
 
 def hash_documents(source: Source) -> str:

@@ -154,7 +154,9 @@ def sample(
     return said
 
 
-def read(model: Model, answers: Sequence[Sequence[int]], labels: Sequence[str], form: str):
+def read(
+    model: Model, answers: Sequence[Sequence[int]], labels: Sequence[str], form: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns which labels each answer says, bool (N, L), and which answers are malformed, bool (N,).
 
     An answer is malformed unless the parser's status is ok or none: no list, cut off, an unknown or repeated label.
@@ -186,13 +188,13 @@ class _Trainer(GRPOTrainer):
         columns = torch.stack([input_ids, attention_mask, places])[:, :, :last]
         (ids, mask, place), prompt = torch.unique(columns, dim=1, return_inverse=True)
         with self.accelerator.autocast():
-            read = model(input_ids=ids, attention_mask=mask, position_ids=place, use_cache=True, logits_to_keep=1)
-            read.past_key_values.batch_select_indices(prompt)
+            begun = model(input_ids=ids, attention_mask=mask, position_ids=place, use_cache=True, logits_to_keep=1)
+            begun.past_key_values.batch_select_indices(prompt)
             out = model(
                 input_ids=input_ids[:, last:],
                 attention_mask=attention_mask,
                 position_ids=places[:, last:],
-                past_key_values=read.past_key_values,
+                past_key_values=begun.past_key_values,
                 labels=input_ids[:, last:].masked_fill(attention_mask[:, last:] == 0, -100),
                 fused_lm_head=True,
             )

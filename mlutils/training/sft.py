@@ -54,7 +54,9 @@ def draw_shown(corpus: Corpus, training: Corpus, shots: int, seed: int) -> list[
     return shown
 
 
-def write_pairs(template: prompts.Template, corpus: Corpus, training: Corpus, shots: int = 0, seed: int = 0):
+def write_pairs(
+    template: prompts.Template, corpus: Corpus, training: Corpus, shots: int = 0, seed: int = 0
+) -> tuple[list[str], list[str]]:
     """Returns the training prompt and the answer of each document, as two lists of texts."""
     texts, said = dict(zip(*(training.documents[c] for c in ("id", "text")), strict=True)), gold_labels(training)
     labels = dict(zip(training.documents["id"], said, strict=True))

@@ -107,7 +107,14 @@ def layers(encoder):
     return found
 
 
-def loss(logits, targets, gold, weights, single_label=False, intra=0.0) -> torch.Tensor:
+def loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    gold: torch.Tensor,
+    weights: torch.Tensor,
+    single_label: bool = False,
+    intra: float = 0.0,
+) -> torch.Tensor:
     """Returns the weighted mean over documents of cross-entropy plus `intra` x the intra-label loss.
 
     logits, targets, gold: (B, L); weights: (B,). Multi-label: binary cross-entropy, mean over labels.
@@ -122,7 +129,7 @@ def loss(logits, targets, gold, weights, single_label=False, intra=0.0) -> torch
     return (weights * each).sum() / weights.sum()
 
 
-def intra_label_loss(probabilities, gold) -> torch.Tensor:
+def intra_label_loss(probabilities: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
     """Returns Demux's intra-label loss of each document, (B,) (Chochlakis et al. 2023).
 
     Labels that share their gold value are pulled to the same end: over pairs of absent labels the mean of
