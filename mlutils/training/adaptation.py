@@ -63,18 +63,14 @@ class Recipe:
                 f"rate={self.rate} above 0"
             )
 
-    def lora(self) -> LoraConfig:
-        """Returns PEFT's configuration."""
-        return low_rank(self.rank, self.alpha, self.dropout, self.layers)
 
-
-def low_rank(rank: int, alpha: int, dropout: float = 0.0, layers: str = "all-linear") -> LoraConfig:
-    """Returns PEFT's configuration of an adapter; `layers` as in `Recipe`."""
+def lora(recipe) -> LoraConfig:
+    """Returns PEFT's configuration of the adapter that a recipe asks for."""
     return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules="all-linear" if layers == "all-linear" else None,
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules="all-linear" if recipe.layers == "all-linear" else None,
         task_type="CAUSAL_LM",
     )
 
@@ -131,7 +127,7 @@ class Job:
     name: str  # the adapter's full name
     model: Model
     training: Corpus
-    recipe: object  # a dataclass with a rate and a seed
+    recipe: object  # `Recipe`, or another with a rate, a seed and what `lora` reads
     texts: Sequence[str]  # all that is trained on
     folder: Path  # of the run
 
@@ -270,10 +266,7 @@ def train_on(job: Job, examples: list[dict], build: Callable) -> pd.DataFrame:
     seen = np.cumsum([0, *(sizes[i] for i in order)])
     tokens = [*seen[:: recipe.batch].tolist(), int(seen[-1])]
     return train(
-        job,
-        lambda: build(settings, [examples[i] for i in order]),
-        lambda history: read_curve(history, tokens),
-        Watch(),
+        job, lambda: build(settings, [examples[i] for i in order]), lambda history: read_curve(history, tokens), Watch()
     )
 
 

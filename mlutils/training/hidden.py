@@ -192,12 +192,7 @@ def _weights(documents: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 # -- probes --------------------------------------------------------------------------------------------------------
 def probe_sets(
-    tested: Sample,
-    aside: Sample,
-    layer: int = -1,
-    controls: int = CONTROLS,
-    seed: int = 0,
-    conventions: str = "ours",
+    tested: Sample, aside: Sample, layer: int = -1, controls: int = CONTROLS, seed: int = 0, conventions: str = "ours"
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns counts (D, 3) by measure, and the labels skipped by target, bool (L,): the probes of Fig. 7.
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from mlutils.tracing.engine import BadLogits, eos_tokens
 from mlutils.tracing.engines import too_long
 from mlutils.tracing.models import Model
 from mlutils.training import adaptation
-from mlutils.training.adaptation import FinetuningError, Job, arguments, low_rank, train
+from mlutils.training.adaptation import FinetuningError, Job, arguments, lora, train
 from mlutils.training.rewards import PENALTY, example_f1_reward, marginals_reward, squared_distance
 from mlutils.training.sft import PASSES, write_pairs
 from mlutils.training.soft_targets import vote_shares
@@ -43,8 +44,10 @@ class Recipe:
     prompts_per_step: int = 8
     group: int = 8  # answers to each prompt
     rate: float = 1e-3  # learning rate, constant
-    rank: int = 16  # of LoRA, on all linear layers
+    rank: int = 16  # of LoRA
     alpha: int = 32
+    layers: ClassVar[str] = "all-linear"
+    dropout: ClassVar[float] = 0.0  # answers are drawn by the weights that are changed
     beta: float = 1e-3  # weight of the KL divergence from the start; at 0 it is not known
     temperature: float = 1.0  # of sampling; at 1 the marginals are the model's own
     new_tokens: int = 40  # an answer that is longer is cut off, so malformed
@@ -225,7 +228,7 @@ def _build(job: Job, form: str, asked: pd.DataFrame) -> GRPOTrainer:
             ),
             train_dataset=Dataset.from_pandas(asked),
             processing_class=job.model.tokenizer,
-            peft_config=low_rank(recipe.rank, recipe.alpha),
+            peft_config=lora(recipe),
             rollout_func=_rollout(job, form),
         )
 

@@ -15,7 +15,7 @@ from mlutils.tracing import demonstrations, prompts
 from mlutils.tracing.answers import format_answer
 from mlutils.tracing.models import Model
 from mlutils.tracing.vocabulary import encode, encode_prompts
-from mlutils.training.adaptation import FinetuningError, Job, Recipe, train_on
+from mlutils.training.adaptation import FinetuningError, Job, Recipe, lora, train_on
 
 PASSES = 1000  # seeds of demonstrations that a training seed has to itself, one a pass
 LEFT_OUT = 0.05  # share of documents that may not fit before a run stops
@@ -134,7 +134,7 @@ def tune(
             train_dataset=Dataset.from_list(ordered),
             eval_dataset=Dataset.from_list(aside),
             processing_class=model.tokenizer,
-            peft_config=recipe.lora(),
+            peft_config=lora(recipe),
         )
 
     return train_on(job, examples, build)

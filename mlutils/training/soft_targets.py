@@ -18,7 +18,7 @@ from mlutils.corpora import Corpus
 from mlutils.tracing import prompts, vocabulary
 from mlutils.tracing.engine import shared_beginning
 from mlutils.tracing.models import Model
-from mlutils.training.adaptation import FinetuningError, Job, Recipe, train_on
+from mlutils.training.adaptation import FinetuningError, Job, Recipe, lora, train_on
 from mlutils.training.sft import draw_shown, keep_fitting, passes
 
 
@@ -138,7 +138,7 @@ def tune(model: Model, training: Corpus, held: Corpus, recipe: Recipe, name: str
     def build(settings: dict, ordered: list[dict]) -> SoftTrainer:
         set_seed(recipe.seed)  # the adapter's first weights are random
         trainer = SoftTrainer(
-            get_peft_model(model.network, recipe.lora()),
+            get_peft_model(model.network, lora(recipe)),
             TrainingArguments(**settings, remove_unused_columns=False, label_names=["shares"]),
             data_collator=lambda rows: collate(rows, model.dtype),
             train_dataset=ordered,

@@ -42,4 +42,5 @@ def test_recipes_that_are_not_known_are_refused():
         with pytest.raises(FinetuningError, match=message):
             Recipe(**given_)
     assert (Recipe().rank, Recipe().alpha, Recipe().dropout, Recipe().rate, Recipe().epochs) == (64, 16, 0.1, 2e-4, 3)
-    assert Recipe().lora().target_modules == "all-linear" and Recipe(layers="default").lora().target_modules is None
+    assert adaptation.lora(Recipe()).target_modules == "all-linear"
+    assert adaptation.lora(Recipe(layers="default")).target_modules is None
