@@ -214,6 +214,7 @@ def _build(job: Job, form: str, asked: pd.DataFrame) -> GRPOTrainer:
             reward_funcs=_reward(job, form),
             args=GRPOConfig(
                 **arguments(job),
+                max_steps=recipe.steps,
                 per_device_train_batch_size=recipe.prompts_per_step * recipe.group,
                 num_generations=recipe.group,
                 shuffle_dataset=False,  # `draw_prompts` has shuffled
