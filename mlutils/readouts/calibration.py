@@ -1,4 +1,4 @@
-"""Calibration of label probabilities on soft votes: no model call, a few numbers to fit (section 7).
+"""Calibration of label probabilities on soft votes: no model call, a few numbers to fit (ours, not the paper's).
 
 Two parameters shared by all labels, a slope and an offset in logit space, with or without an offset per label that is
 shrunk towards the shared one; a shift to a given prevalence; and the label sets with the best expected example-F1.
@@ -7,16 +7,20 @@ Single-label sets have a slope (one over the temperature) and offsets of the cla
 Fit on traced train documents and apply to the test documents, or use `cross_fit` on the test documents and say so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit, logsumexp, softmax
 from sklearn.model_selection import KFold
 
+from mlutils import metrics
+
 CLIP = 1e-8  # as in metrics.nll, so that what was 0 or 1 has a finite logit
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # strengths tried for the offsets of labels
+FOLDS = 5  # of all cross-validation and cross-fitting
 LARGEST = 50.0  # of a weight or offset: separable votes have no finite optimum
 
 
@@ -29,56 +33,60 @@ class Calibration:
     offsets: np.ndarray  # (L,), zeros where labels share the offset
     single_label: bool = False
     ridge: float | None = None  # strength that holds the offsets of labels together, None: none fitted
-    documents: int = 0  # with votes, fitted on
-    clipped: int = 0  # probabilities of exactly (nearly) 0 or 1 among them
 
 
-def fit(probabilities, votes, offsets=False, single_label=False, ridges=RIDGES, folds=5, seed=0) -> Calibration:
+def fit(
+    probabilities: ArrayLike,
+    votes: ArrayLike,
+    offsets: bool = False,
+    single_label: bool = False,
+    ridges: Sequence[float] = RIDGES,
+    seed: int = 0,
+) -> Calibration:
     """Returns the calibration with the lowest mean NLL on soft votes; the slope is not below zero.
 
-    probabilities, votes: (D, L); documents without votes (NaN) are left out, and counted in what is returned. With
-    `offsets` each label has its own, shrunk towards the shared one by a ridge whose strength cross-validation within
-    these documents chooses. To calibrate decisions, give what the annotators' majority chose in place of votes.
-    Raises ValueError for shapes that do not fit, NaN probabilities, fewer documents than folds, and votes without a
-    positive or without a negative.
+    probabilities, votes: (D, L); documents without votes (NaN) are left out. With `offsets` each label has its own,
+    shrunk towards the shared one by a ridge whose strength cross-validation within these documents chooses. To
+    calibrate decisions, give what the annotators' majority chose in place of votes. Raises ValueError for shapes that
+    differ, NaN probabilities, fewer documents than folds, and votes without a positive or without a negative.
     """
-    probabilities, votes = with_votes(probabilities, votes, single_label)
-    features = to_logits(probabilities, single_label)[..., None]
-    ridge = choose_ridge(features, votes, single_label, 0.0, ridges, folds, seed, nonnegative=True) if offsets else None
+    probabilities, votes = check_probabilities(probabilities, single_label), np.asarray(votes, float)
+    if probabilities.shape != votes.shape:
+        raise ValueError(f"probabilities have shape {probabilities.shape} and votes {votes.shape}: they must be alike")
+    known = find_votes(votes, single_label)
+    features, votes = to_logits(probabilities[known], single_label)[..., None], votes[known]
+    ridge = choose_ridge(features, votes, single_label, 0.0, ridges, seed, nonnegative=True) if offsets else None
     slope, offset, shifts = fit_logistic(features, votes, single_label, 0.0, ridge, nonnegative=True)
-    clipped = int(((probabilities <= CLIP) | (probabilities >= 1 - CLIP)).sum())
-    return Calibration(float(slope[0]), offset, shifts, single_label, ridge, len(votes), clipped)
+    return Calibration(float(slope[0]), offset, shifts, single_label, ridge)
 
 
-def apply(calibration: Calibration, probabilities) -> np.ndarray:
+def apply(calibration: Calibration, probabilities: ArrayLike) -> np.ndarray:
     """Returns calibrated probabilities, (D, L). Raises ValueError for NaN or another number of labels."""
     probabilities = check_probabilities(probabilities, calibration.single_label)
     if probabilities.shape[1] != len(calibration.offsets):
         raise ValueError(f"calibrated for {len(calibration.offsets)} labels; got {probabilities.shape[1]}")
-    logits = to_logits(probabilities, calibration.single_label)
-    return to_probabilities(
-        calibration.slope * logits + calibration.offset + calibration.offsets, calibration.single_label
-    )
+    logits = calibration.slope * to_logits(probabilities, calibration.single_label)
+    return to_probabilities(logits + calibration.offset + calibration.offsets, calibration.single_label)
 
 
-def cross_fit(probabilities, votes, folds=5, seed=0, **options) -> np.ndarray:
+def cross_fit(
+    probabilities: ArrayLike, votes: ArrayLike, single_label: bool = False, seed: int = 0, **options
+) -> np.ndarray:
     """Returns calibrated probabilities, (D, L), each document's by a calibration fitted on other documents only.
 
-    For test documents, and to be marked as such. `options` as in `fit`. Folds depend on the number of documents and
-    the seed alone. Raises ValueError as `fit` does, on any fold.
+    For test documents, and to be marked as such. `options` as in `fit`. Raises ValueError as `fit` does, on any fold.
     """
-    probabilities, votes = np.asarray(probabilities, float), np.asarray(votes, float)
-    single_label = options.get("single_label", False)
-    check_probabilities(probabilities, single_label)
+    probabilities, votes = check_probabilities(probabilities, single_label), np.asarray(votes, float)
 
     def predict(fitted, held):
-        return apply(fit(probabilities[fitted], votes[fitted], seed=seed, **options), probabilities[held])
+        found = fit(probabilities[fitted], votes[fitted], single_label=single_label, seed=seed, **options)
+        return apply(found, probabilities[held])
 
-    return predict_held_out(predict, *probabilities.shape, folds, seed)
+    return predict_held_out(predict, *probabilities.shape, seed)
 
 
 # -- prevalence --------------------------------------------------------------------------------------------------------
-def prevalence(votes) -> np.ndarray:
+def prevalence(votes: ArrayLike) -> np.ndarray:
     """Returns each label's mean vote share, (L,), with half a vote for and half against, so that none is 0 or 1.
 
     votes: (D, L), rows without votes (NaN) are left out. Raises ValueError where none is left.
@@ -90,7 +98,7 @@ def prevalence(votes) -> np.ndarray:
     return (votes.sum(axis=0) + 0.5) / (len(votes) + 1)
 
 
-def shift_prevalence(probabilities, prevalence, single_label=False) -> np.ndarray:
+def shift_prevalence(probabilities: ArrayLike, prevalence: ArrayLike, single_label: bool = False) -> np.ndarray:
     """Returns probabilities whose mean over documents is the given prevalence, (D, L), by an offset per label.
 
     Uses no votes of these documents, but all of their predictions. prevalence: (L,), of train or of the
@@ -122,17 +130,16 @@ def _class_shift(logits, prevalence):
     """Returns the offsets (L,) at which the mean softmax is the prevalence: the optimum of a convex function."""
 
     def loss(shift):
-        shifted = logits + shift
-        return logsumexp(shifted, axis=1).mean() - shift @ prevalence, softmax(shifted, axis=1).mean(
-            axis=0
-        ) - prevalence
+        shifted = logits + shift  # (documents, labels)
+        slope = softmax(shifted, axis=1).mean(axis=0) - prevalence
+        return logsumexp(shifted, axis=1).mean() - shift @ prevalence, slope
 
     start = np.log(prevalence) - np.log(softmax(logits, axis=1).mean(axis=0))
     return minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10}).x
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
-def decide(probabilities) -> np.ndarray:
+def decide(probabilities: ArrayLike) -> np.ndarray:
     """Returns the label sets with the highest expected example-F1 if labels are independent, bool (D, L).
 
     probabilities: (D, L), that a label is in the reference set, which is the majority's: calibrate them on that. Two
@@ -171,7 +178,12 @@ def _counts(ranked):
 
 # -- the logistic model that calibration and stacking share ------------------------------------------------------------
 def fit_logistic(
-    features, votes, single_label=False, ridge=0.0, offset_ridge: float | None = None, nonnegative=False
+    features: np.ndarray,
+    votes: np.ndarray,
+    single_label: bool,
+    ridge: float,
+    offset_ridge: float | None,
+    nonnegative: bool = False,
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """Returns weights (V,), shared offset and offsets of labels (L,) with the lowest NLL summed over documents.
 
@@ -186,21 +198,15 @@ def fit_logistic(
 
     def loss(parameters):
         weights, offset, shifts = parameters[:views], parameters[views], parameters[views + 1 :]
-        logits = scaled @ weights + offset + shifts
+        logits = scaled @ weights + offset + shifts  # (documents, labels)
         if single_label:
             value, slope = -(votes * log_softmax(logits, axis=1)).sum(), softmax(logits, axis=1) - votes
         else:
             value, slope = (np.logaddexp(0, logits) - votes * logits).sum(), expit(logits) - votes
         strength = offset_ridge or 0.0
         value += (ridge * weights @ weights + strength * shifts @ shifts) / 2
-        gradient = np.concatenate(
-            [
-                np.tensordot(slope, scaled, 2) + ridge * weights,
-                [slope.sum()],
-                slope.sum(axis=0) + strength * shifts,
-            ]
-        )
-        return value / documents, gradient / documents
+        by_view, by_label = np.tensordot(slope, scaled, 2) + ridge * weights, slope.sum(axis=0) + strength * shifts
+        return value / documents, np.concatenate([by_view, [slope.sum()], by_label]) / documents
 
     free = (-LARGEST, LARGEST)
     bounds = [(0.0, LARGEST) if nonnegative else free] * views
@@ -211,66 +217,65 @@ def fit_logistic(
     return found[:views] / scale, float(found[views]), found[views + 1 :]
 
 
-def choose_ridge(features, votes, single_label, ridge, ridges, folds, seed, nonnegative=False) -> float:
+def choose_ridge(
+    features: np.ndarray,
+    votes: np.ndarray,
+    single_label: bool,
+    ridge: float | None,
+    ridges: Sequence[float],
+    seed: int,
+    nonnegative: bool = False,
+) -> float:
     """Returns the strength of `ridges` with the lowest cross-validated NLL, for the offsets.
 
     `ridge` is the strength for the weights; None: the same as for the offsets. Raises ValueError for too few documents.
     """
 
-    def predict(strength):
-        def predict_fold(fitted, held):
-            weights, offset, shifts = fit_logistic(
-                features[fitted],
-                votes[fitted],
-                single_label,
-                strength if ridge is None else ridge,
-                strength,
-                nonnegative,
-            )
-            return to_probabilities(features[held] @ weights + offset + shifts, single_label)
+    def loss(strength):
+        def predict(fitted, held):
+            strengths = (strength if ridge is None else ridge), strength
+            found = fit_logistic(features[fitted], votes[fitted], single_label, *strengths, nonnegative)
+            return predict_logistic(features[held], *found, single_label)
 
-        return predict_held_out(predict_fold, *votes.shape, folds, seed)
+        nll = metrics.nll_single if single_label else metrics.nll
+        return nll(predict_held_out(predict, *votes.shape, seed), votes).mean()
 
-    return min(ridges, key=lambda strength: _loss(predict(strength), votes, single_label))
+    return min(ridges, key=loss)
 
 
-def predict_held_out(predict: Callable, documents: int, labels: int, folds: int, seed: int) -> np.ndarray:
-    """Returns predictions (D, L) put together from `predict(fitted rows, held-out rows)` over shuffled folds."""
-    if documents < folds or folds < 2:
-        raise ValueError(f"{documents} documents cannot be cut into {folds} folds: take 2 folds or more, and no more")
+def predict_logistic(features, weights, offset, offsets, single_label) -> np.ndarray:
+    """Returns the probabilities (D, L) of features (D, L, V) by what `fit_logistic` returns."""
+    return to_probabilities(features @ weights + offset + offsets, single_label)
+
+
+def predict_held_out(predict: Callable, documents: int, labels: int, seed: int) -> np.ndarray:
+    """Returns predictions (D, L) put together from `predict(fitted rows, held-out rows)` over shuffled folds.
+
+    Folds depend on the number of documents and the seed alone. Raises ValueError for fewer documents than folds.
+    """
+    if documents < FOLDS:
+        raise ValueError(f"{documents} documents cannot be cut into {FOLDS} folds: give more documents")
     predicted = np.empty((documents, labels))
-    for fitted, held in KFold(folds, shuffle=True, random_state=seed).split(np.arange(documents)):
+    for fitted, held in KFold(FOLDS, shuffle=True, random_state=seed).split(np.arange(documents)):
         predicted[held] = predict(fitted, held)
     return predicted
 
 
-def to_logits(probabilities, single_label=False) -> np.ndarray:
-    """Returns logits, or log probabilities in single-label sets, of probabilities clipped as metrics.nll does."""
-    clipped = np.clip(probabilities, CLIP, 1 - CLIP)
+def to_logits(probabilities: np.ndarray, single_label: bool = False, clip: float = CLIP) -> np.ndarray:
+    """Returns logits, or log probabilities in single-label sets, of probabilities kept so far from 0 and 1."""
+    clipped = np.clip(probabilities, clip, 1 - clip)
     return np.log(clipped) if single_label else logit(clipped)
 
 
-def to_probabilities(logits, single_label=False) -> np.ndarray:
+def to_probabilities(logits: np.ndarray, single_label: bool = False) -> np.ndarray:
     """Returns the probabilities of logits: sigmoid, or softmax in single-label sets."""
     return softmax(logits, axis=1) if single_label else expit(logits)
 
 
-def _loss(predicted, votes, single_label):
-    q = np.clip(predicted, CLIP, 1 - CLIP)
-    cross_entropy = votes * np.log(q) if single_label else votes * np.log(q) + (1 - votes) * np.log1p(-q)
-    return -cross_entropy.sum(axis=1).mean()
-
-
-def with_votes(probabilities, votes, single_label):
-    """Returns probabilities and votes, (D', L) each, of the documents that have votes.
-
-    Raises ValueError for what cannot be fitted: see `fit`.
-    """
-    probabilities, votes = check_probabilities(probabilities, single_label), np.asarray(votes, float)
-    if probabilities.shape != votes.shape:
-        raise ValueError(f"probabilities have shape {probabilities.shape} and votes {votes.shape}: they must be alike")
-    kept = ~np.isnan(votes).any(axis=1)
-    probabilities, votes = probabilities[kept], votes[kept]
+def find_votes(votes: np.ndarray, single_label: bool) -> np.ndarray:
+    """Returns which documents have votes, bool (D,). Raises ValueError for votes on which nothing can be fitted."""
+    known = ~np.isnan(votes).any(axis=1)
+    votes = votes[known]
     if ((votes < -1e-9) | (votes > 1 + 1e-9)).any():
         raise ValueError("votes must be shares of annotators in [0, 1]")
     if single_label and len(votes) and np.abs(votes.sum(axis=1) - 1).max() > 1e-4:
@@ -282,10 +287,10 @@ def with_votes(probabilities, votes, single_label):
         )
     if not single_label and not (votes < 1).any():
         raise ValueError(f"all annotators of all {len(votes)} documents chose every label: give more documents")
-    return probabilities, votes
+    return known
 
 
-def check_probabilities(probabilities, single_label):
+def check_probabilities(probabilities: ArrayLike, single_label: bool) -> np.ndarray:
     """Returns probabilities as an array (D, L) in [0, 1]. Raises ValueError for anything else."""
     probabilities = np.asarray(probabilities, float)
     if probabilities.ndim != 2 or not probabilities.shape[1]:

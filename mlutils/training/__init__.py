@@ -1,3 +1,1 @@
-"""Trains what the paper compares with: reference rows and probes (scikit-learn), encoders, finetuned and
-small models.
-"""
+"""Trains what the paper compares with: reference rows, probes, encoders, finetuned and small models."""

@@ -1,7 +1,7 @@
-"""The loop behind all finetuning with adapters: a recipe, one order of examples, checkpoints, and a record.
+"""What all finetuning with adapters shares: a recipe, one order of examples, checkpoints, the loop, and a record.
 
-PEFT and the Trainers of transformers and TRL do the training. The order of examples is written down before it begins,
-so that a resumed run follows it again; a loss that is no number stops a run.
+PEFT and the Trainers of transformers and TRL do the training. The order of examples is fixed before it begins, so that
+a resumed run follows it again; a loss that is no number stops a run.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
@@ -23,6 +24,7 @@ from mlutils.corpora import Corpus
 from mlutils.files import write_csv, write_json
 from mlutils.tracing import adapters
 from mlutils.tracing.models import Model
+from mlutils.training import checkpoints
 
 CURVE = ["seed", "step", "tokens", "loss", "held_loss", "reward", "kl", "seconds"]
 LAYERS, LOSSES = ("all-linear", "default"), ("answer", "all")
@@ -61,15 +63,16 @@ class Recipe:
                 f"rate={self.rate} above 0"
             )
 
-    def lora(self) -> LoraConfig:
-        """Returns PEFT's configuration."""
-        return LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules="all-linear" if self.layers == "all-linear" else None,
-            task_type="CAUSAL_LM",
-        )
+
+def lora(recipe) -> LoraConfig:
+    """Returns PEFT's configuration of the adapter that a recipe asks for."""
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules="all-linear" if recipe.layers == "all-linear" else None,
+        task_type="CAUSAL_LM",
+    )
 
 
 def arrange(lengths: Sequence[int], documents: int, batch: int, seed: int) -> list[int]:
@@ -116,37 +119,6 @@ class Watch(TrainerCallback):
                 )
 
 
-def arguments(model: Model, recipe: Recipe, folder: Path, steps: int) -> dict:
-    """Returns the settings of a Trainer of transformers or TRL that all methods share."""
-    on_cpu = model.device.type == "cpu"
-    every = -(-steps // recipe.evaluations)
-    return dict(
-        output_dir=str(folder),
-        per_device_train_batch_size=recipe.batch,
-        per_device_eval_batch_size=recipe.batch,
-        num_train_epochs=1,  # the passes stand one behind the other
-        train_sampling_strategy="sequential",
-        learning_rate=recipe.rate,
-        lr_scheduler_type="constant",
-        optim="adamw_torch",
-        logging_steps=max(1, steps // 100),
-        logging_nan_inf_filter=False,  # would show a loss that is no number as 0
-        eval_strategy="steps",
-        eval_steps=every,
-        eval_on_start=True,
-        save_steps=every,
-        save_total_limit=2,
-        use_cpu=on_cpu,
-        bf16=not on_cpu and str(model.dtype) == "torch.bfloat16",
-        gradient_checkpointing=not on_cpu,
-        dataloader_pin_memory=not on_cpu,
-        dataloader_num_workers=0,
-        report_to="none",
-        disable_tqdm=True,
-        seed=recipe.seed,
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Job:
     """An adapter to be trained: what decides it, where it goes, and whether it is there already."""
@@ -155,7 +127,7 @@ class Job:
     name: str  # the adapter's full name
     model: Model
     training: Corpus
-    recipe: object  # a dataclass with a seed
+    recipe: object  # `Recipe`, or another with a rate, a seed and what `lora` reads
     texts: Sequence[str]  # all that is trained on
     folder: Path  # of the run
 
@@ -182,21 +154,14 @@ class Job:
         """
         if not (self.made / "curve.csv").exists():
             return None
-        self.claim(adapters.read_record(self.made)["key"], self.made)
+        checkpoints.refuse_other(adapters.read_record(self.made)["key"], self.key, self.made, FinetuningError)
         return pd.read_csv(self.made / "curve.csv")
-
-    def claim(self, key: str, folder: Path) -> None:
-        """Raises FinetuningError where a folder's key is not that of this job."""
-        if key != self.key:
-            raise FinetuningError(
-                f"{folder} is of another recipe or of other documents: remove it, or take another folder for the run"
-            )
 
     def last_checkpoint(self) -> str | None:
         """Returns the last whole checkpoint, None where there is none; raises FinetuningError for another job's."""
         noted = self.checkpoints / "key.json"
         if noted.exists():
-            self.claim(json.loads(noted.read_text()), self.checkpoints)
+            checkpoints.refuse_other(json.loads(noted.read_text()), self.key, self.checkpoints, FinetuningError)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(noted, self.key)
         whole = self.checkpoints.glob("checkpoint-*/trainer_state.json")  # written last
@@ -239,28 +204,70 @@ class Job:
         return curve
 
 
-def train(job: Job, examples: list[dict], build: Callable) -> pd.DataFrame:
-    """Returns the curve (columns CURVE) of an adapter that a Trainer trains, resumed from its last checkpoint.
+def arguments(job: Job) -> dict:
+    """Returns the settings of a Trainer of transformers or TRL that all methods share."""
+    on_cpu = job.model.device.type == "cpu"
+    return dict(
+        output_dir=str(job.checkpoints),
+        num_train_epochs=1,  # all passes stand one behind the other
+        learning_rate=job.recipe.rate,
+        lr_scheduler_type="constant",
+        logging_nan_inf_filter=False,  # would show a loss that is no number as 0
+        save_total_limit=2,
+        use_cpu=on_cpu,
+        bf16=not on_cpu and job.model.dtype == torch.bfloat16,
+        dataloader_pin_memory=not on_cpu,
+        report_to="none",
+        disable_tqdm=True,
+        seed=job.recipe.seed,
+    )
 
-    examples: with `input_ids`, of all passes. build: returns the Trainer, given its settings, the examples in order,
-    and callbacks. The model's network is as it was before when this returns.
+
+def train(job: Job, build: Callable, read: Callable, watch: Watch) -> pd.DataFrame:
+    """Returns the curve of an adapter that a Trainer of transformers or TRL trains, resumed from its last checkpoint.
+
+    build: returns the Trainer. read: returns its log as a curve. The model's network is as it was before when this
+    returns.
     """
-    recipe, sizes = job.recipe, [len(each["input_ids"]) for each in examples]
-    order = arrange(sizes, max(1, len(examples) // recipe.epochs), recipe.batch, recipe.seed)
-    steps = -(-len(order) // recipe.batch)
     last = job.last_checkpoint()
-    settings = arguments(job.model, recipe, job.checkpoints, steps)
-    trainer = build(settings, [examples[i] for i in order], [Watch()])
+    trainer = build()
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(watch)
     try:
         trainer.train(resume_from_checkpoint=last)
         job.save(trainer.model)
     finally:
         trainer.model.unload()  # takes the adapter out of the model's own network
         job.model.network.eval().requires_grad_(False)
+    return job.close(read(trainer.state.log_history))
+
+
+def train_on(job: Job, examples: list[dict], build: Callable) -> pd.DataFrame:
+    """Returns the curve (columns CURVE) of an adapter that learns from examples with `input_ids`, of all passes.
+
+    build: returns the Trainer, given its settings and the examples in their order.
+    """
+    recipe, sizes = job.recipe, [len(each["input_ids"]) for each in examples]
+    order = arrange(sizes, max(1, len(examples) // recipe.epochs), recipe.batch, recipe.seed)
+    steps = -(-len(order) // recipe.batch)
+    every = -(-steps // recipe.evaluations)
+    settings = arguments(job) | dict(
+        per_device_train_batch_size=recipe.batch,
+        per_device_eval_batch_size=recipe.batch,
+        train_sampling_strategy="sequential",
+        optim="adamw_torch",
+        logging_steps=max(1, steps // 100),
+        eval_strategy="steps",
+        eval_steps=every,
+        eval_on_start=True,
+        save_steps=every,
+        activation_checkpointing=job.model.device.type != "cpu",
+    )
     seen = np.cumsum([0, *(sizes[i] for i in order)])
     tokens = [*seen[:: recipe.batch].tolist(), int(seen[-1])]
-    return job.close(read_curve(trainer.state.log_history, tokens))
+    return train(
+        job, lambda: build(settings, [examples[i] for i in order]), lambda history: read_curve(history, tokens), Watch()
+    )
 
 
 def read_curve(history: Sequence[dict], tokens: Sequence[int]) -> pd.DataFrame:

@@ -1,21 +1,18 @@
-"""Reference rows of every alignment table: constants, the base rate, and TF-IDF with logistic regression on
-soft votes.
-"""
+"""Reference rows of every alignment table: constants, the base rate, and TF-IDF with logistic regression."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mlutils.training.logistic import fit_logistic
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # inverse regularisation tried for TF-IDF, scikit-learn's C
+FOLDS = 3
 
 
-def zeros(documents, labels) -> np.ndarray:
-    """Returns the row "all zeros": probability 0 for every label, (documents, labels)."""
-    return constant(0.0, documents, labels)
-
-
-def constant(value, documents, labels) -> np.ndarray:
+def constant(value: float, documents: int, labels: int) -> np.ndarray:
     """Returns the same probability for every label of every document, (documents, labels).
 
     Raises ValueError for a value outside [0, 1]. Single-label sets take 1 / labels, their rows sum to one.
@@ -25,7 +22,7 @@ def constant(value, documents, labels) -> np.ndarray:
     return np.full((documents, labels), float(value))
 
 
-def base_rate(train_votes, documents) -> np.ndarray:
+def base_rate(train_votes: ArrayLike, documents: int) -> np.ndarray:
     """Returns each label's mean vote share on train for every document, (documents, L).
 
     train_votes: (D, L), NaN rows (documents without votes) are left out. Raises ValueError as `tfidf` does.
@@ -34,15 +31,19 @@ def base_rate(train_votes, documents) -> np.ndarray:
 
 
 def tfidf(
-    train_texts, train_votes, test_texts, seed=0, single_label=False, strengths=STRENGTHS, folds=3, weights=None
+    train_texts: Sequence[str],
+    train_votes: ArrayLike,
+    test_texts: Sequence[str],
+    seed: int = 0,
+    single_label: bool = False,
+    strengths: Sequence[float] = STRENGTHS,
+    weights: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Returns label probabilities by TF-IDF and logistic regression on vote shares (trained reference row,
-    section 6).
+    """Returns label probabilities (documents, L) of test texts by TF-IDF and logistic regression on vote shares.
 
     Words and pairs of words, sublinear counts, two documents at least; regressions as `logistic.fit_logistic`.
-    train_texts: N texts; train_votes: (N, L) in [0, 1], NaN rows are left out; weights: (N,) of the documents.
-    Returns (len(test_texts), L). Raises ValueError where texts and votes differ in number or fewer documents
-    than folds remain.
+    train_texts: N texts; train_votes: (N, L) in [0, 1], NaN rows are left out; weights: (N,) of the documents. Raises
+    ValueError where texts and votes differ in number or fewer documents than folds remain.
     """
     train_texts, test_texts = list(train_texts), list(test_texts)
     if len(train_texts) != len(train_votes):
@@ -52,7 +53,7 @@ def tfidf(
     features = vectorizer.fit_transform([train_texts[row] for row in kept])
     weights = None if weights is None else np.asarray(weights, dtype=float)[kept]
     wanted = vectorizer.transform(test_texts)
-    return fit_logistic(features, votes, wanted, single_label, strengths, folds, seed, weights)[0]
+    return fit_logistic(features, votes, wanted, single_label, strengths, FOLDS, seed, weights)[0]
 
 
 def _with_votes(votes):

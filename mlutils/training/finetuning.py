@@ -1,144 +1,104 @@
-"""Supervised finetuning (SFT) by TRL and LoRA: instruction, query and answer, without demonstrations (section 5).
+"""Finetuning: the methods by name, what each of them trains on, and what a model writes before and after."""
 
-With demonstrations in the training prompts, drawn anew for each, it is *in-context* SFT.
-"""
-
-from collections.abc import Sequence
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
 
+from mlutils import metrics
 from mlutils.corpora import Corpus
 from mlutils.tracing import demonstrations, prompts
-from mlutils.tracing.answers import format_answer
 from mlutils.tracing.models import Model
-from mlutils.tracing.vocabulary import encode, encode_prompts
-from mlutils.training.adaptation import FinetuningError, Job, Recipe, train
+from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.steps import ListView
+from mlutils.training import reinforcement, sft, soft_targets
+from mlutils.training.adaptation import FinetuningError, Recipe
 
-PASSES = 1000  # seeds of demonstrations that a training seed has to itself, one a pass
-LEFT_OUT = 0.05  # share of documents that may not fit before a run stops
-
-
-def answer_text(template: prompts.Template, said: Sequence[str]) -> str:
-    """Returns what follows `prompts.list_prompt` where a model lists these labels: as a demonstration goes on there.
-
-    The space that the prompt is stripped of comes first, what ends the answer (a line break, a full stop) last.
-    """
-    before, _, after = template.demonstration.partition("{answer}")
-    gap = before[len(before.rstrip(" ")) :]
-    return gap + format_answer(said, template.form) + after
-
-
-def gold_labels(corpus: Corpus) -> list[list[str]]:
-    """Returns each document's gold labels, in the order in which the instruction lists them."""
-    return [[label for label, is_gold in zip(corpus.labels, row, strict=True) if is_gold] for row in corpus.gold]
-
-
-def draw_shown(corpus: Corpus, training: Corpus, shots: int, seed: int) -> list[tuple[tuple, tuple]]:
-    """Returns for each document of `corpus` the demonstrations that its training prompt shows: ids, unary questions.
-
-    Drawn from `training` as `demonstrations.draw` does, anew for each document, and never the document itself:
-    documents of even rows are shown those that are not of even rows, and the other way round.
-    """
-    shown: list[tuple[tuple, tuple]] = [((), ())] * len(corpus)
-    for half in (0, 1) if shots else ():
-        rows = range(half, len(corpus), 2)
-        own = corpus.documents["id"].iloc[list(rows)]
-        plan = demonstrations.draw(
-            training, shots, shared=False, queries=len(rows), seed=2 * seed + half, exclude=tuple(own)
-        )
-        for row, ids, questions in zip(rows, plan.ids, plan.questions, strict=True):
-            shown[row] = ids, questions
-    return shown
-
-
-def write_pairs(template: prompts.Template, corpus: Corpus, training: Corpus, shots: int = 0, seed: int = 0):
-    """Returns the training prompt and the answer (section 3 of the digest) of each document, as two lists of texts."""
-    texts, said = dict(zip(*(training.documents[c] for c in ("id", "text")), strict=True)), gold_labels(training)
-    labels = dict(zip(training.documents["id"], said, strict=True))
-    asked = [
-        prompts.list_prompt(template, corpus.labels, [(texts[i], labels[i]) for i in ids], text)
-        for text, (ids, _) in zip(corpus.documents["text"], draw_shown(corpus, training, shots, seed), strict=True)
-    ]
-    return asked, [answer_text(template, each) for each in gold_labels(corpus)]
-
-
-def encode_pairs(model: Model, asked: Sequence[str], answers: Sequence[str], loss_on: str = "answer") -> list[dict]:
-    """Returns `input_ids` and `labels` (-100: no loss) of each prompt and answer, None where they do not fit.
-
-    The prompt's tokens are those that the tracer asks with, the answer's those that it has behind the prompt. A pair
-    does not fit where these are not to be told apart (a token holds the prompt's end and the answer's beginning), or
-    where it has more tokens than the model's context.
-    """
-    begins = encode_prompts(model.tokenizer, list(asked))
-    wholes = encode_prompts(model.tokenizer, [p + a for p, a in zip(asked, answers, strict=True)])
-    examples = []
-    for begin, whole, answer in zip(begins, wholes, answers, strict=True):
-        rest = whole[len(begin) :]
-        if whole[: len(begin)] != begin:  # blanks at the end of a text are cut otherwise where the prompt ends
-            rest = encode(model.tokenizer, answer)
-            rest = rest if whole[-len(rest) :] == rest else []
-        tokens, hidden = begin + rest, len(begin) if loss_on == "answer" else 0
-        fits = rest and len(tokens) <= model.context
-        examples.append({"input_ids": tokens, "labels": [-100] * hidden + tokens[hidden:]} if fits else None)
-    return examples
-
-
-def keep_fitting(examples: Sequence[dict | None], corpus: str) -> list[dict]:
-    """Returns the examples that fit, and says how many do not; raises FinetuningError where these are more than 5 %."""
-    fitting = [each for each in examples if each is not None]
-    said = (
-        f"{corpus}: {len(examples) - len(fitting)} of {len(examples)} training prompts do not fit (no token boundary "
-        "before the answer, or too long for the model)"
-    )
-    if len(examples) - len(fitting) > LEFT_OUT * len(examples) or not fitting:
-        raise FinetuningError(f"{said}: fewer train_shots, or another form")
-    if len(fitting) < len(examples):
-        print(f"{said}: they are left out")
-    return fitting
+METHODS = ("sft", "soft", "rl_f1", "rl_marginals")
 
 
 def tune(
+    method: str,
     model: Model,
     template: prompts.Template,
     training: Corpus,
     held: Corpus,
-    recipe: Recipe,
     name: str,
-    folder: Path | str,
+    folder: Path,
+    **settings,
 ) -> pd.DataFrame:
-    """Trains an SFT adapter called `name`, and returns its curve (`adaptation.CURVE`; losses in nats a token).
+    """Trains the adapter called `name` by a method, and returns its curve (`adaptation.CURVE`, and more for RL).
 
-    held: documents set aside, for the held-out loss. Writes `adapters/<name>/` in `folder`; a killed run goes on from
-    its last checkpoint there, and what is finished is not trained again. Raises FinetuningError for prompts that do
-    not fit, a loss that is no number, or a folder of another recipe.
+    settings: of all methods; each takes those that its recipe has (`adaptation.Recipe`, `reinforcement.Recipe`; `batch`
+    is RL's prompts a step). Writes `adapters/<name>/` in `folder`, goes on from the last checkpoint, and does not train
+    again what is finished. Raises FinetuningError for a method that is not known, and what the method raises.
     """
-    pairs = [write_pairs(template, training, training, recipe.train_shots, seed) for seed in passes(recipe)]
-    asked, answers = ([text for each in pairs for text in each[i]] for i in (0, 1))
-    texts = [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
-    job = Job("sft", name, model, training, recipe, texts, Path(folder))
-    if (curve := job.finished()) is not None:
-        return curve
-    examples = keep_fitting(encode_pairs(model, asked, answers, recipe.loss_on), training.name)
-    held_pairs = write_pairs(template, held, training, recipe.train_shots, recipe.seed)
-    aside = keep_fitting(encode_pairs(model, *held_pairs, recipe.loss_on), held.name)
-
-    def build(settings: dict, ordered: list[dict], callbacks: list) -> SFTTrainer:
-        return SFTTrainer(
-            model.network,
-            SFTConfig(**settings, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
-            train_dataset=Dataset.from_list(ordered),
-            eval_dataset=Dataset.from_list(aside),
-            processing_class=model.tokenizer,
-            peft_config=recipe.lora(),
-            callbacks=callbacks,
-        )
-
-    return train(job, examples, build)
+    if method not in METHODS:
+        raise FinetuningError(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
+    if training.single_label and method in ("sft", "rl_f1"):
+        training, held = (each.take(each.gold.any(axis=1)) for each in (training, held))  # no majority, no answer
+    if method == "sft":
+        return sft.tune(model, template, training, held, _pick(Recipe, settings), name, folder)
+    if method == "soft":
+        return soft_targets.tune(model, training, held, _pick(Recipe, settings), name, folder)
+    chosen = settings | {"reward": method.removeprefix("rl_"), "prompts_per_step": settings["batch"]}
+    return reinforcement.tune(model, template, training, _pick(reinforcement.Recipe, chosen), name, folder)
 
 
-def passes(recipe: Recipe) -> range:
-    """Returns the seeds of the demonstrations of each pass; without demonstrations all passes are the same texts."""
-    return range(recipe.seed * PASSES, recipe.seed * PASSES + recipe.epochs)
+def _pick(recipe, settings):
+    """Returns a recipe of the settings that it has."""
+    return recipe(
+        **{field.name: settings[field.name] for field in dataclasses.fields(recipe) if field.name in settings}
+    )
+
+
+def write_examples(method: str, template: prompts.Template, training: Corpus, shots: int, seed: int) -> list[str]:
+    """Returns what a method trains on, a text a document as it comes first: prompt, and in ⟦ ⟧ what is learnt there.
+
+    That is the answer (sft), the share of annotators behind each question (soft; one question is shown), or the gold
+    set or the shares that sampled answers are compared with (RL, whose demonstrations are drawn otherwise).
+    """
+    first = seed * sft.PASSES
+    shares = soft_targets.vote_shares(training)
+    if method == "soft":
+        questions = soft_targets.write_questions(training, training, shots, first)
+        asked = [
+            (group[0], f" {prompts.UNARY_ANSWERS[0]}: {row[0]:.2f}")
+            for group, row in zip(questions, shares, strict=True)
+        ]
+    else:
+        asked = list(zip(*sft.write_pairs(template, training, training, shots, first), strict=True))
+    if method == "rl_marginals":
+        voted = [", ".join(f"{label} {v:.2f}" for label, v in zip(training.labels, row, strict=True)) for row in shares]
+        asked = [(prompt, said) for (prompt, _), said in zip(asked, voted, strict=True)]
+    return [f"{prompt}⟦{said}⟧" for prompt, said in asked]
+
+
+def write_answers(
+    model: Model, template: prompts.Template, corpus: Corpus, training: Corpus, shots: int = 0
+) -> pd.DataFrame:
+    """Returns the greedy answer to each document: `text`, `gold`, `answer`, `status`, `labels` (number said), `f1`.
+
+    f1: example-F1 with the gold set, 0 for an answer that is not in the format. Demonstrations come from `training`,
+    the same for all documents.
+    """
+    plan = demonstrations.draw(training, shots)
+    tables, _ = ListView(model, Prompting(corpus, training, plan, template)).ask(range(len(corpus)))
+    answers = pd.DataFrame(tables["answers"], columns=["document", "text", "said", "status"]).set_index("document")
+    answers = answers.reindex(corpus.documents["id"])  # a document that failed has no answer
+    said = [
+        [label in each for label in corpus.labels] if isinstance(each, list) else [False] * len(corpus.labels)
+        for each in answers["said"]
+    ]
+    formed = answers["status"].isin(["ok", "none"]).to_numpy()
+    return pd.DataFrame(
+        {
+            "text": corpus.documents["text"],
+            "gold": [", ".join(labels) or "none" for labels in sft.gold_labels(corpus)],
+            "answer": answers["text"].fillna("").str.strip().to_numpy(),
+            "status": answers["status"].fillna("failed").to_numpy(),
+            "labels": [sum(row) for row in said],
+            "f1": np.where(formed, metrics.example_f1(said, corpus.gold), 0.0),
+        }
+    )

@@ -1,4 +1,4 @@
-"""What the state at the first label knows: probes with held-out documents, controls, intervals (Fig. 7 and 15, C3, C7).
+"""What the state at the first label knows: probes with held-out documents, controls, intervals (Fig. 7 and 15).
 
 Probes are trained on the trace of training documents that are set aside, and tested on the trace of the same model and
 demonstrations over other documents. Scores are numbers of a whole sample, so they come as *draws*, (1 + B,): the value
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
 from mlutils import metrics
 from mlutils.readouts import alignment
+from mlutils.traces import Trace
 from mlutils.training.logistic import fit_logistic
 from mlutils.training.probes import probe
 
@@ -49,7 +51,7 @@ class Sample:
         return len(self.gold)
 
 
-def gather(trace, layers: bool = False) -> Sample:
+def gather(trace: Trace, layers: bool = False) -> Sample:
     """Returns the documents of a trace that can be probed: no view failed and the answer has a label step.
 
     layers: states of all layers (the view hidden) in place of the last one (the view list).
@@ -63,12 +65,12 @@ def gather(trace, layers: bool = False) -> Sample:
     return Sample(states[kept], trace.gold[kept], trace.said()[kept], first[kept], steps, trace.single_label)
 
 
-def has_layers(pair: Sequence) -> bool:
+def has_layers(pair: Sequence[Trace]) -> bool:
     """Returns whether both traces of a pair hold the states of all layers."""
     return all("hidden" in trace.settings["views"] for trace in pair)
 
 
-def pair_up(traces: Sequence) -> tuple[list[tuple], pd.DataFrame]:
+def pair_up(traces: Sequence[Trace]) -> tuple[list[tuple], pd.DataFrame]:
     """Returns pairs of traces (tested, set aside) that probes can be trained and tested on, and why others are alone.
 
     A pair is of one model and corpus, with the same demonstrations and settings, and no document in common. Of several
@@ -140,12 +142,12 @@ def _misfit(tested, aside) -> str:
 
 
 # -- scores with intervals -----------------------------------------------------------------------------------------
-def count(predicted, truth) -> np.ndarray:
+def count(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Returns labels in both, predicted, and true of each document: (D, 3), from bool (D, L) each."""
     return np.stack([predicted & truth, predicted, truth], axis=-1).sum(axis=1)
 
 
-def draw_f1(counts, resamples=RESAMPLES, seed=0) -> np.ndarray:
+def draw_f1(counts: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Returns draws of the micro F1, (1 + resamples,), each over all labels of its resample; counts: of `count`.
 
     NaN where a sample has no true label: there is nothing to find, whatever was predicted.
@@ -155,7 +157,7 @@ def draw_f1(counts, resamples=RESAMPLES, seed=0) -> np.ndarray:
     return np.where(true > 0, 2 * both / np.maximum(predicted + true, 1e-12), np.nan)
 
 
-def draw_auc(scores, truth, resamples=RESAMPLES, seed=0) -> np.ndarray:
+def draw_auc(scores: ArrayLike, truth: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Returns draws of the area under the ROC curve, (1 + resamples,), ties counting half; NaN for one class alone.
 
     scores: (D,); truth: bool (D,).
@@ -165,7 +167,7 @@ def draw_auc(scores, truth, resamples=RESAMPLES, seed=0) -> np.ndarray:
     starts = np.flatnonzero(np.diff(np.asarray(scores, dtype=float)[order], prepend=-np.inf) > 0)
     draws = []
     for weights in _weights(len(truth), resamples, seed):
-        weights = weights[:, order]
+        weights = weights[:, order]  # (resamples, documents)
         yes, no = (np.add.reduceat(weights * kind, starts, axis=1) for kind in (truth, 1 - truth))
         below = np.cumsum(no, axis=1) - no / 2
         pairs = yes.sum(axis=1) * no.sum(axis=1)
@@ -173,7 +175,7 @@ def draw_auc(scores, truth, resamples=RESAMPLES, seed=0) -> np.ndarray:
     return np.concatenate(draws)
 
 
-def summarise(draws) -> tuple[float, float, float]:
+def summarise(draws: np.ndarray) -> tuple[float, float, float]:
     """Returns the value and its 95 % percentile interval; resamples without a value are left out of the interval."""
     if np.isnan(draws[0]):
         return np.nan, np.nan, np.nan
@@ -189,7 +191,9 @@ def _weights(documents: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 # -- probes --------------------------------------------------------------------------------------------------------
-def probe_sets(tested: Sample, aside: Sample, layer=-1, controls=CONTROLS, seed=0, conventions="ours") -> tuple:
+def probe_sets(
+    tested: Sample, aside: Sample, layer: int = -1, controls: int = CONTROLS, seed: int = 0, conventions: str = "ours"
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns counts (D, 3) by measure, and the labels skipped by target, bool (L,): the probes of Fig. 7.
 
     *gold* and *pred* are trained and tested on gold sets and on what the model said; *pred_2plus* is pred with each
@@ -229,7 +233,14 @@ def _predict_sets(tested, aside, layer, targets, seed, conventions):
     return metrics.label_set(predicted), skipped
 
 
-def tabulate_sets(tested: Sample, aside: Sample, layers=(-1,), controls=CONTROLS, seed=0, conventions="ours"):
+def tabulate_sets(
+    tested: Sample,
+    aside: Sample,
+    layers: Sequence[int] = (-1,),
+    controls: int = CONTROLS,
+    seed: int = 0,
+    conventions: str = "ours",
+) -> pd.DataFrame:
     """Returns micro F1 of all measures and their differences with 95 % intervals, a row a layer and measure (Fig. 7).
 
     Columns: layer, measure, value, low, high, n (documents tested), to_find (of these, those with a label to find),
@@ -253,11 +264,13 @@ def tabulate_sets(tested: Sample, aside: Sample, layers=(-1,), controls=CONTROLS
     return pd.DataFrame(rows, columns=columns)
 
 
-def probe_following(tested: Sample, aside: Sample, layer=-1, seed=0, conventions="ours") -> tuple[dict, np.ndarray]:
+def probe_following(
+    tested: Sample, aside: Sample, layer: int = -1, seed: int = 0, conventions: str = "ours"
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Returns by source the probability that another label follows the first, (D',), and whether one does, bool (D',).
 
     D' are the tested documents of which a label was said. Sources: the state; the first step's distribution, that is a
-    logistic regression on its log-probabilities (what claim C3 is about); and which label came first. No source where
+    logistic regression on its log-probabilities; and which label came first. No source where
     all training documents go one way.
     """
     known, asked = aside.first.any(axis=1), tested.first.any(axis=1)
@@ -275,8 +288,10 @@ def probe_following(tested: Sample, aside: Sample, layer=-1, seed=0, conventions
     return found, truth
 
 
-def tabulate_following(tested: Sample, aside: Sample, layers=(-1,), seed=0, conventions="ours") -> pd.DataFrame:
-    """Returns how well "another label will follow" is told (C3): AUC with 95 % intervals, a row a layer and source.
+def tabulate_following(
+    tested: Sample, aside: Sample, layers: Sequence[int] = (-1,), seed: int = 0, conventions: str = "ours"
+) -> pd.DataFrame:
+    """Returns how well "another label will follow" is told: AUC with 95 % intervals, a row a layer and source.
 
     Columns: layer, source, value, low, high, n (documents that say a label), follow (of these, those with another),
     majority (share of the larger class), train. `state_minus_first_label` is a paired difference.

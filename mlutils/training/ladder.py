@@ -1,7 +1,4 @@
-"""The ladder: miniatures saved as folders that `10_trace` reads, and what each of them is worth.
-
-A folder is one of transformers in float16, with a manifest: the recipe, the documents and what was measured.
-"""
+"""The ladder: miniatures saved as folders that `10_trace` reads, and what each of them is worth."""
 
 import copy
 import dataclasses
@@ -9,9 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score
-from transformers import LlamaForCausalLM
 
 from mlutils import sources
 from mlutils.corpora import Corpus
@@ -19,35 +15,31 @@ from mlutils.files import making, write_json
 from mlutils.traces import Trace
 from mlutils.tracing import demonstrations, models, prompts, views
 from mlutils.tracing.prompting import Prompting
-from mlutils.training.episodes import Source, settle
-from mlutils.training.miniatures import MIX, Recipe, hash_documents, hash_stream
+from mlutils.training.episodes import settle
+from mlutils.training.miniatures import MIX, Miniature
 
 
-def save(
-    network: LlamaForCausalLM, tokenizer, recipe: Recipe, source: Source, curve: pd.DataFrame, folder: Path
-) -> Path:
+def save(miniature: Miniature, folder: Path) -> Path:
     """Writes a miniature as a folder of transformers (float16) with `manifest.json`, and returns the folder.
 
     The manifest holds the recipe, what it was trained on, the last row of the curve, and the SHA-256 of each file.
-    Written under a temporary name, then renamed.
     """
     with making(folder) as made:
-        copy.deepcopy(network).half().save_pretrained(made)
-        tokenizer.save_pretrained(made)
-        ids = source.vignettes.documents["id"]
-        last = curve.iloc[-1].to_dict()
+        copy.deepcopy(miniature.network).half().save_pretrained(made)
+        miniature.tokenizer.save_pretrained(made)
+        recipe, ids, last = miniature.recipe, miniature.documents["id"], miniature.curve.iloc[-1].to_dict()
         record = {
             "base": None,
             "recipe": dataclasses.asdict(recipe),
             "mix": MIX,
             "fingerprint": recipe.fingerprint,
             "seed": recipe.seed,
-            "parameters": network.num_parameters(),
+            "parameters": miniature.network.num_parameters(),
             **{name: int(last[name]) for name in ("step", "tokens")},
             "seconds": float(last["seconds"]),
             "held_out_bits": {n.removeprefix("bits_"): round(v, 4) for n, v in last.items() if n.startswith("bits_")},
-            "documents": {"number": len(ids), "sha256": hash_documents(source)},
-            "stream": hash_stream(source, recipe),
+            "documents": {"number": len(ids), "sha256": miniature.hashes["documents"]},
+            "stream": miniature.hashes["stream"],
             "trained_on": {"vignettes": [each for each in ids if ":" not in each], "boxes": []},
             "files": {file.name: sources.checksum(file) for file in sorted(made.iterdir())},
         }
@@ -65,7 +57,7 @@ def ask(folder: Path, tested: Corpus, trace: Path, shots: int = 10) -> Trace:
     """Returns the trace (view list) of the model in a folder, with demonstrations drawn at random for each document.
 
     So as many of them as of the tested documents have several labels, and no one draw of them decides: the number of
-    labels that they show, which a model learns to follow (claim C6), misleads none.
+    labels that they show, which a model learns to follow, misleads none.
     """
     pool = demonstrations.pool(tested)
     plan = demonstrations.draw(pool, shots, "random", shared=False, queries=len(tested))
@@ -102,7 +94,7 @@ def describe(folder: Path) -> dict:
     return {name: record[name] for name in ("parameters", "step", "tokens", "seconds")} | bits | record["scores"]
 
 
-def micro_f1(gold: np.ndarray, said: np.ndarray) -> float:
+def micro_f1(gold: ArrayLike, said: ArrayLike) -> float:
     """Returns micro F1 of what was said against gold sets, bool (D, L) both; 0 where nothing is said."""
     return float(f1_score(gold, said, average="micro", zero_division=0))
 

@@ -1,29 +1,33 @@
 """Logistic regressions on vote shares, on words or on states: what probes, TF-IDF and frozen encoders share."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.sparse import issparse
+from numpy.typing import ArrayLike
+from scipy.sparse import issparse, spmatrix
 from scipy.special import xlogy
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse regularisation tried, scikit-learn's C
+FOLDS = 5
+TUNED = 4_000  # documents, at most, on which the strength is chosen
 
 
 def fit_logistic(
-    train_features,
-    targets,
-    test_features,
-    single_label=False,
-    strengths=STRENGTHS,
-    folds=5,
-    seed=0,
-    weights=None,
-    tuning_documents=4_000,
+    train_features: np.ndarray | spmatrix,
+    targets: ArrayLike,
+    test_features: np.ndarray | spmatrix,
+    single_label: bool = False,
+    strengths: Sequence[float] = STRENGTHS,
+    folds: int = FOLDS,
+    seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns probabilities (D, L) of logistic regressions on shares, and the labels skipped, bool (L,).
 
     Each train document stands with each answer at the weight of its share. One strength a label (one for all classes
-    of a single-label set), by cross-validated NLL on at most `tuning_documents` documents. Labels of one class get
+    of a single-label set), by cross-validated NLL on at most TUNED documents. Labels of one class get
     their base rate. train_features: (N, K), sparse ones too; targets: (N, L) in [0, 1]; test_features: (D, K);
     weights: (N,) of the documents. Raises ValueError for targets outside [0, 1] and for fewer documents than folds.
     """
@@ -36,7 +40,7 @@ def fit_logistic(
     used = np.flatnonzero(~skipped)
     if not len(used):
         return predicted, skipped
-    tuned = np.sort(np.random.default_rng(seed).permutation(len(targets))[:tuning_documents])
+    tuned = np.sort(np.random.default_rng(seed).permutation(len(targets))[:TUNED])
     for labels in [used] if single_label else used[:, None]:
         classes = targets[:, labels] if single_label else np.hstack([1 - targets[:, labels], targets[:, labels]])
         strength = _choose(train_features[tuned], classes[tuned], weights[tuned], strengths, folds, seed)
@@ -45,7 +49,7 @@ def fit_logistic(
     return predicted, skipped
 
 
-def check_targets(targets, folds) -> None:
+def check_targets(targets: np.ndarray, folds: int) -> None:
     """Raises ValueError where targets are no shares, or fewer than folds."""
     if targets.size and not ((targets >= 0) & (targets <= 1)).all():
         raise ValueError("targets must be bool or vote shares in [0, 1], not counts")

@@ -1,4 +1,4 @@
-"""Miniatures: small Llamas trained from nothing on `episodes`, a ladder of three sizes (issue D of the design).
+"""Miniatures: small Llamas trained from nothing on `episodes`, a ladder of three sizes (ours, not the paper's).
 
 A plain loop: AdamW, warm-up and cosine. Many short episodes a step come first: with one document, any attention finds
 the text that a label belongs to, and what words mean is soon learned; with more documents, which text is meant. All
@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from mlutils.training import episodes
-from mlutils.training.checkpoints import resume, save
+from mlutils.training.checkpoints import Checkpoint
 from mlutils.training.episodes import SHORT, Episode, Source
 
 MIX = {"list": 0.55, "unary": 0.25, "pairwise": 0.15, "boxes": 0.05}  # how often each kind of episode comes
@@ -68,6 +68,18 @@ class Recipe:
     def fingerprint(self) -> str:
         """Returns a hash of the recipe and of the mix of episodes."""
         return hashlib.sha256(json.dumps([dataclasses.asdict(self), MIX]).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Miniature:
+    """A trained miniature: its network and tokenizer, what made them, and how the loss fell."""
+
+    network: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    recipe: Recipe
+    documents: pd.DataFrame  # that its episodes are made of
+    hashes: dict[str, str]  # SHA-256 of these documents and of the stream of episodes
+    curve: pd.DataFrame
 
 
 SIZES = {
@@ -128,7 +140,7 @@ def start(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalL
         return LlamaForCausalLM(config)
 
 
-def encode(tokenizer, episode: Episode, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(tokenizer: PreTrainedTokenizerFast, episode: Episode, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the tokens (T,) of an episode and the weight (T,) of each as a target; the first is never one.
 
     Of the text only every eighth token is a target, beginning anywhere: predictions are what costs most.
@@ -160,7 +172,9 @@ def collate(batch: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.T
 
 
 @torch.no_grad()
-def held_out_loss(network, tokenizer, held: Sequence[Episode], recipe: Recipe) -> dict[str, float]:
+def held_out_loss(
+    network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, held: Sequence[Episode], recipe: Recipe
+) -> dict[str, float]:
     """Returns bits per token of answers, for each kind of episode and, as `all`, their mean."""
     network.eval()
     bits = {}
@@ -174,10 +188,8 @@ def held_out_loss(network, tokenizer, held: Sequence[Episode], recipe: Recipe) -
     return {**found, "all": float(np.mean(list(found.values())))}
 
 
-def train(
-    recipe: Recipe, source: Source, held: Sequence[Episode], folder: Path, checkpoints: int = 20
-) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
-    """Returns a trained miniature, its tokenizer and its curve; goes on from the folder's checkpoint if there is one.
+def train(recipe: Recipe, source: Source, held: Sequence[Episode], folder: Path, checkpoints: int = 20) -> Miniature:
+    """Returns a trained miniature; goes on from the folder's checkpoint if there is one.
 
     The curve has a row for each of so many checkpoints: step, tokens, seconds, loss (nats a weighted token, mean since
     the row before) and bits per held-out answer token, for all and by kind. Raises MiniatureError where the loss is not
@@ -189,9 +201,10 @@ def train(
     warm = round(recipe.warmup * recipe.steps)
     scheduler = get_cosine_with_min_lr_schedule_with_warmup(optimizer, warm, recipe.steps, min_lr_rate=0.1)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
-    path = Path(folder) / "checkpoint.pt"
-    key = " ".join([recipe.fingerprint, hash_documents(source), hash_stream(source, recipe)])
-    curve = resume(path, key, parts, MiniatureError)["curve"] if path.exists() else []
+    hashes = {"documents": hash_documents(source), "stream": hash_stream(source, recipe)}
+    key = " ".join([recipe.fingerprint, *hashes.values()])
+    checkpoint = Checkpoint(Path(folder) / "checkpoint.pt", key, parts, MiniatureError)
+    curve = checkpoint.resume().get("curve", [])
     at = curve[-1] if curve else {"step": 0, "tokens": 0, "seconds": 0.0}
     every, since, tokens, total = max(1, recipe.steps // checkpoints), time.perf_counter(), at["tokens"], []
     bar = tqdm(range(at["step"], recipe.steps), desc=f"width {recipe.width}", unit="step", leave=False, disable=None)
@@ -216,9 +229,9 @@ def train(
             taken = at["seconds"] + time.perf_counter() - since
             row = {"step": step + 1, "tokens": tokens, "seconds": round(taken, 1), "loss": float(np.mean(total))}
             curve.append({**row, **{f"bits_{kind}": each for kind, each in bits.items()}})
-            save(path, key, parts, curve=curve)
+            checkpoint.save(curve=curve)
             total = []
-    return network.eval(), tokenizer, pd.DataFrame(curve)
+    return Miniature(network.eval(), tokenizer, recipe, source.vignettes.documents, hashes, pd.DataFrame(curve))
 
 
 def hash_documents(source: Source) -> str:

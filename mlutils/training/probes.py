@@ -1,10 +1,13 @@
 """Linear probes of hidden states (Fig. 7 and 15, row "linear probing" of Tables 2 and 5), on arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.decomposition import TruncatedSVD
 from sklearn.preprocessing import StandardScaler
 
-from mlutils.training.logistic import STRENGTHS, check_targets, fit_logistic
+from mlutils.training.logistic import FOLDS, STRENGTHS, check_targets, fit_logistic
 
 
 class ProbeError(ValueError):
@@ -12,20 +15,17 @@ class ProbeError(ValueError):
 
 
 def probe(
-    train_states,
-    train_targets,
-    test_states,
-    single_label=False,
-    share=0.25,
-    strengths=STRENGTHS,
-    folds=5,
-    seed=0,
-    conventions="ours",
+    train_states: ArrayLike,
+    train_targets: ArrayLike,
+    test_states: ArrayLike,
+    single_label: bool = False,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+    conventions: str = "ours",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns label probabilities (D, L) on test, and which labels were skipped, bool (L,) (Fig. 7; section 8
-    of the digest).
+    """Returns label probabilities (D, L) on test, and which labels were skipped, bool (L,) (Fig. 7).
 
-    States are L2-normalised and reduced to `share` of their dimensions by a truncated SVD fitted on train; then one
+    States are L2-normalised and reduced to a quarter of their dimensions by a truncated SVD fitted on train; then one
     regularised logistic regression a label, or one multinomial for single-label sets, strength by cross-validated NLL
     on train. `conventions="released"` does as the code of the paper: of train a random fifth is held back, features are
     divided by their deviation, the SVD keeps a quarter of the dimensions but at least 512, nothing is regularised.
@@ -40,7 +40,7 @@ def probe(
     if targets.ndim != 2 or len(targets) != len(train_states):
         raise ProbeError(f"{len(train_states)} train states but targets of shape {targets.shape}")
     kept = np.flatnonzero(~np.isnan(targets).any(axis=1))
-    dimensions = round(share * train_states.shape[1])
+    dimensions = round(train_states.shape[1] / 4)
     if conventions == "released":
         kept = np.random.default_rng(seed).permutation(kept)[: round(0.8 * len(kept))]
         scaler = StandardScaler(with_mean=False).fit(train_states[kept])
@@ -52,14 +52,14 @@ def probe(
         raise ProbeError(f"conventions {conventions!r} are not known: take ours or released")
     train_states, targets = train_states[kept], targets[kept]
     try:
-        check_targets(targets, folds)
+        check_targets(targets, FOLDS)
     except ValueError as error:
         raise ProbeError(str(error)) from error
     size = min(max(1, dimensions), len(train_states))
     if size < train_states.shape[1]:
         reduction = TruncatedSVD(size, random_state=seed).fit(train_states)
         train_states, test_states = reduction.transform(train_states), reduction.transform(test_states)
-    return fit_logistic(train_states, targets, test_states, single_label, strengths, folds, seed)
+    return fit_logistic(train_states, targets, test_states, single_label, strengths, seed=seed)
 
 
 def _finite(name, states):

@@ -1,4 +1,4 @@
-"""Reinforcement learning by TRL's GRPO: a model writes lists, and is rewarded for them (issue D; the paper's RL rows).
+"""Reinforcement learning by TRL's GRPO: a model writes lists, and is rewarded for them (ours, not the paper's).
 
 The gradient that a reward stands for is taken exactly, so much is switched off: advantages are not divided by a
 standard deviation, an answer's log-probability is summed over its tokens and divided by a constant (`dr_grpo`; `grpo`
@@ -11,13 +11,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from mlutils.corpora import Corpus
@@ -27,12 +26,13 @@ from mlutils.tracing.engine import BadLogits, eos_tokens
 from mlutils.tracing.engines import too_long
 from mlutils.tracing.models import Model
 from mlutils.training import adaptation
-from mlutils.training.adaptation import FinetuningError
-from mlutils.training.finetuning import write_pairs
+from mlutils.training.adaptation import FinetuningError, Job, arguments, lora, train
 from mlutils.training.rewards import PENALTY, example_f1_reward, marginals_reward, squared_distance
+from mlutils.training.sft import PASSES, write_pairs
+from mlutils.training.soft_targets import vote_shares
 
 REWARDS = ("f1", "marginals")
-CURVE = ("step", "tokens", "loss", "reward", "reward_std", "f1", "distance", "malformed", "labels", "kl", "seconds")
+OWN = ("reward_std", "f1", "distance", "malformed", "labels")  # columns of the curve beside those of all methods
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class Recipe:
     prompts_per_step: int = 8
     group: int = 8  # answers to each prompt
     rate: float = 1e-3  # learning rate, constant
-    rank: int = 16  # of LoRA, on all linear layers
+    rank: int = 16  # of LoRA
     alpha: int = 32
+    layers: ClassVar[str] = "all-linear"
+    dropout: ClassVar[float] = 0.0  # answers are drawn by the weights that are changed
     beta: float = 1e-3  # weight of the KL divergence from the start; at 0 it is not known
     temperature: float = 1.0  # of sampling; at 1 the marginals are the model's own
     new_tokens: int = 40  # an answer that is longer is cut off, so malformed
@@ -69,27 +71,25 @@ class Recipe:
 
 
 def tune(
-    model: Model, template: prompts.Template, training: Corpus, recipe: Recipe, folder: Path, save: Callable
+    model: Model, template: prompts.Template, training: Corpus, recipe: Recipe, name: str, folder: Path | str
 ) -> pd.DataFrame:
-    """Tunes a low-rank adapter by reinforcement, and returns the curve: a row a step (`CURVE`).
+    """Trains an adapter called `name` by reinforcement, and returns its curve, a row a step.
 
-    `save(network)` is called with the trained PEFT model; afterwards `model` has its own weights again. `folder` keeps
-    the checkpoints, from which an interrupted run of the same recipe goes on (`adaptation.Job` refuses another's).
     Answers are compared with gold sets (f1) or with vote shares, where there are no votes with gold sets (marginals).
+    Writes `adapters/<name>/` in `folder`; a killed run goes on from its last checkpoint there, and what is finished is
+    not trained again.
 
-    Columns: loss; reward and its standard deviation over answers; f1, with the gold set; distance between shares of
-    answers and of votes, squared, summed over labels, unbiased; malformed, share of answers; labels, mean number; kl,
-    nats an answer (NaN without `beta`); tokens and seconds since the start. Raises FinetuningError where a run learns
-    nothing or its numbers are not finite, or prompts are too long for the model.
+    Columns (`adaptation.CURVE`, then OWN): loss; reward and its standard deviation over answers; f1, with the gold set;
+    distance between shares of answers and of votes, squared, summed over labels, unbiased; malformed, share of answers;
+    labels, mean number; kl, nats an answer (NaN without `beta`); tokens and seconds since the start. Raises
+    FinetuningError where a run learns nothing or its numbers are not finite, prompts are too long for the model, or the
+    folder is of another recipe.
     """
-    trainer = _trainer(model, template, training, recipe, folder)
-    try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
-        save(trainer.model)
-    finally:
-        trainer.model.unload()  # takes the adapter out of the model's own network
-        model.network.eval().requires_grad_(False)
-    return _curve(trainer.state.log_history)
+    asked = draw_prompts(model, template, training, recipe)
+    job = Job(f"rl_{recipe.reward}", name, model, training, recipe, asked["prompt"].tolist(), Path(folder))
+    if (curve := job.finished()) is not None:
+        return curve
+    return train(job, lambda: _build(job, template.form, asked), _read_curve, Watch(recipe))
 
 
 def draw_prompts(model: Model, template: prompts.Template, training: Corpus, recipe: Recipe) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def draw_prompts(model: Model, template: prompts.Template, training: Corpus, rec
     wanted, asked = recipe.steps * recipe.prompts_per_step, []
     for epoch in range(math.ceil(wanted / len(training))):
         rows = rng.permutation(len(training))[: wanted - len(asked)]
-        seed = 1000 * recipe.seed + epoch
+        seed = PASSES * recipe.seed + epoch
         texts, _ = write_pairs(template, training.take(rows), training, recipe.train_shots, seed)
         asked += zip(rows.tolist(), texts, strict=True)
     lengths = map(len, vocabulary.encode_prompts(model.tokenizer, [prompt for _, prompt in asked]))
@@ -157,7 +157,9 @@ def sample(
     return said
 
 
-def read(model: Model, answers: Sequence[Sequence[int]], labels: Sequence[str], form: str):
+def read(
+    model: Model, answers: Sequence[Sequence[int]], labels: Sequence[str], form: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns which labels each answer says, bool (N, L), and which answers are malformed, bool (N,).
 
     An answer is malformed unless the parser's status is ok or none: no list, cut off, an unknown or repeated label.
@@ -189,67 +191,52 @@ class _Trainer(GRPOTrainer):
         columns = torch.stack([input_ids, attention_mask, places])[:, :, :last]
         (ids, mask, place), prompt = torch.unique(columns, dim=1, return_inverse=True)
         with self.accelerator.autocast():
-            read = model(input_ids=ids, attention_mask=mask, position_ids=place, use_cache=True, logits_to_keep=1)
-            read.past_key_values.batch_select_indices(prompt)
+            begun = model(input_ids=ids, attention_mask=mask, position_ids=place, use_cache=True, logits_to_keep=1)
+            begun.past_key_values.batch_select_indices(prompt)
             out = model(
                 input_ids=input_ids[:, last:],
                 attention_mask=attention_mask,
                 position_ids=places[:, last:],
-                past_key_values=read.past_key_values,
+                past_key_values=begun.past_key_values,
                 labels=input_ids[:, last:].masked_fill(attention_mask[:, last:] == 0, -100),
                 fused_lm_head=True,
             )
         return out.log_probs, out.entropy if compute_entropy else None, None
 
 
-def _trainer(model, template, training, recipe, folder) -> GRPOTrainer:
-    asked = draw_prompts(model, template, training, recipe)
-    arguments = GRPOConfig(
-        output_dir=str(folder),
-        max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.prompts_per_step * recipe.group,
-        num_generations=recipe.group,
-        shuffle_dataset=False,  # `draw_prompts` has shuffled
-        max_completion_length=recipe.new_tokens,
-        temperature=recipe.temperature,
-        scale_rewards="none",
-        loss_type="dr_grpo",
-        beta=recipe.beta,
-        learning_rate=recipe.rate,
-        lr_scheduler_type="constant",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_steps=recipe.checkpoint_every,
-        save_total_limit=2,
-        seed=recipe.seed,
-        bf16=model.dtype == torch.bfloat16,
-        use_cpu=model.device.type == "cpu",
-        activation_checkpointing=False,
-        dataloader_pin_memory=False,
-        report_to="none",
-        disable_tqdm=True,
-    )
-    lora = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
+def _build(job: Job, form: str, asked: pd.DataFrame) -> GRPOTrainer:
+    """Returns TRL's trainer for the prompts of `draw_prompts`."""
+    recipe = job.recipe
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
-        trainer = _Trainer(
-            model=model.network,
-            reward_funcs=_reward(model, template.form, training, recipe),
-            args=arguments,
+        return _Trainer(
+            model=job.model.network,
+            reward_funcs=_reward(job, form),
+            args=GRPOConfig(
+                **arguments(job),
+                max_steps=recipe.steps,
+                per_device_train_batch_size=recipe.prompts_per_step * recipe.group,
+                num_generations=recipe.group,
+                shuffle_dataset=False,  # `draw_prompts` has shuffled
+                max_completion_length=recipe.new_tokens,
+                temperature=recipe.temperature,
+                scale_rewards="none",
+                loss_type="dr_grpo",
+                beta=recipe.beta,
+                logging_steps=1,
+                save_steps=recipe.checkpoint_every,
+                activation_checkpointing=False,
+            ),
             train_dataset=Dataset.from_pandas(asked),
-            processing_class=model.tokenizer,
-            peft_config=lora,
-            callbacks=[Watch(recipe)],
-            rollout_func=_rollout(model, template.form, recipe),
+            processing_class=job.model.tokenizer,
+            peft_config=lora(recipe),
+            rollout_func=_rollout(job, form),
         )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
-def _rollout(model: Model, form: str, recipe: Recipe) -> Callable:
+def _rollout(job: Job, form: str) -> Callable:
     """Returns the function that TRL asks for answers: one for each prompt given, and prompts come in whole groups."""
+    model, recipe = job.model, job.recipe
 
     def roll_out(texts, trainer) -> dict:
         encoded = vocabulary.encode_prompts(model.tokenizer, texts[:: recipe.group])
@@ -268,12 +255,13 @@ def _rollout(model: Model, form: str, recipe: Recipe) -> Callable:
     return roll_out
 
 
-def _reward(model: Model, form: str, training: Corpus, recipe: Recipe) -> Callable:
+def _reward(job: Job, form: str) -> Callable:
     """Returns the function that TRL asks for rewards, which also logs what the answers are like."""
-    votes = np.where(training.has_votes[:, None], training.votes, training.gold)
+    training, recipe = job.training, job.recipe
+    votes = vote_shares(training)
 
     def reward(completion_ids, row, log_metric, **_) -> list[float]:
-        said, malformed = read(model, completion_ids, training.labels, form)
+        said, malformed = read(job.model, completion_ids, training.labels, form)
         rewards, distances, scores = [], [], []
         for start in range(0, len(row), recipe.group):
             group, document = slice(start, start + recipe.group), row[start]
@@ -312,16 +300,9 @@ class Watch(adaptation.Watch):
             )
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """Returns the last checkpoint that was written to its end, or None: its state is written last."""
-    whole = folder.glob("checkpoint-*/trainer_state.json")
-    found = sorted(whole, key=lambda file: int(file.parent.name.rpartition("-")[2]))
-    return str(found[-1].parent) if found else None
-
-
-def _curve(history: Sequence[dict]) -> pd.DataFrame:
-    """Returns TRL's log as a table with the columns `CURVE`."""
+def _read_curve(history: Sequence[dict]) -> pd.DataFrame:
+    """Returns TRL's log as a curve, a row a step."""
     rows = pd.DataFrame([row for row in history if "reward" in row])
     rows["kl"] = rows["kl"] * rows["completions/mean_length"] if "kl" in rows else np.nan  # TRL: a token
     rows["tokens"] = rows["num_tokens"].astype(int)
-    return rows[list(CURVE)]
+    return rows[["step", "tokens", "loss", "reward", "kl", "seconds", *OWN]]

@@ -1,18 +1,19 @@
-"""Rewards for groups of answers sampled from one prompt (reinforcement learning; the second one is ours).
+"""Rewards for groups of answers sampled from one prompt, for reinforcement learning (ours, not the paper's).
 
 A malformed answer says nothing: it is treated as the empty set, and what it costs is named. All rewards are meant for
 GRPO's advantages r_i - mean r, not divided by a standard deviation.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlutils import metrics
 
 PENALTY = 1.0  # what a malformed answer costs under `marginals_reward`: as much as one label wholly missed
 
 
-def example_f1_reward(said, malformed, gold) -> np.ndarray:
-    """Returns the example-F1 of each answer with the gold set, 0 where it is malformed (section 5 of the paper).
+def example_f1_reward(said: ArrayLike, malformed: ArrayLike, gold: ArrayLike) -> np.ndarray:
+    """Returns the example-F1 of each answer with the gold set, 0 where it is malformed.
 
     said: bool (G, L); malformed: bool (G,); gold: bool (L,). Returns (G,) in [0, 1]; two empty sets: 1.
     Raises ValueError for other shapes.
@@ -21,7 +22,7 @@ def example_f1_reward(said, malformed, gold) -> np.ndarray:
     return np.where(malformed, 0.0, metrics.example_f1(said, np.broadcast_to(gold, said.shape)))
 
 
-def marginals_reward(said, malformed, votes, penalty: float = PENALTY) -> np.ndarray:
+def marginals_reward(said: ArrayLike, malformed: ArrayLike, votes: ArrayLike, penalty: float = PENALTY) -> np.ndarray:
     """Returns r_i = -2 sum_l [l in y_i] (sum over k != i of [l in y_k] / (G - 2) - H_l), -penalty where malformed.
 
     With p_l the share of sampled answers that say label l, it makes GRPO follow -sum_l (p_l - H_l)^2 - penalty
@@ -40,11 +41,11 @@ def marginals_reward(said, malformed, votes, penalty: float = PENALTY) -> np.nda
         raise ValueError(f"a group of {len(said)} answers is too small for this reward: take 3 or more")
     if not ((votes >= 0) & (votes <= 1)).all():
         raise ValueError(f"votes must be shares in [0, 1], got {votes}")
-    others = (said.sum(0) - said) / (len(said) - 2)
+    others = (said.sum(0) - said) / (len(said) - 2)  # (answers, labels)
     return -2 * (said * (others - votes)).sum(1) - penalty * malformed
 
 
-def squared_distance(said, malformed, votes) -> float:
+def squared_distance(said: ArrayLike, malformed: ArrayLike, votes: ArrayLike) -> float:
     """Returns sum_l (p_l - H_l)^2 as estimated from a group of answers, without bias (below zero at times).
 
     The square of a share of G answers is too large on average; the share of *pairs* of answers that both say a label

@@ -1,4 +1,4 @@
-"""Soft targets: LoRA on unary questions, against the share of annotators who chose the label (beyond the paper).
+"""Soft targets: LoRA on unary questions, against the share of annotators who chose the label (ours, not the paper's).
 
 SFT trains an answer and the readouts take what stands behind it; this trains what is read out. A document and the
 questions about all its labels make one row, in which each question sees the document and itself only.
@@ -18,12 +18,12 @@ from mlutils.corpora import Corpus
 from mlutils.tracing import prompts, vocabulary
 from mlutils.tracing.engine import shared_beginning
 from mlutils.tracing.models import Model
-from mlutils.training.adaptation import FinetuningError, Job, Recipe, train
-from mlutils.training.finetuning import draw_shown, keep_fitting, passes
+from mlutils.training.adaptation import FinetuningError, Job, Recipe, lora, train_on
+from mlutils.training.sft import draw_shown, keep_fitting, passes
 
 
 def write_questions(corpus: Corpus, training: Corpus, shots: int = 0, seed: int = 0) -> list[list[str]]:
-    """Returns the unary questions about each document, one a label (section 3 of the digest)."""
+    """Returns the unary questions about each document, one a label."""
     texts = dict(zip(training.documents["id"], training.documents["text"], strict=True))
     return [
         [prompts.unary_prompt([(texts[i], *rest) for i, *rest in shown], text, label) for label in corpus.labels]
@@ -115,7 +115,7 @@ class SoftTrainer(Trainer):
 def tune(model: Model, training: Corpus, held: Corpus, recipe: Recipe, name: str, folder: Path | str) -> pd.DataFrame:
     """Trains an adapter on unary questions, and returns its curve (`adaptation.CURVE`; losses in nats a question).
 
-    As `finetuning.tune`, but for `loss_on`, which says nothing here. Raises FinetuningError as it does, and for a model
+    As `sft.tune`, but for `loss_on`, which says nothing here. Raises FinetuningError as it does, and for a model
     whose attention is not plain causal.
     """
     if not model.packed:
@@ -135,17 +135,16 @@ def tune(model: Model, training: Corpus, held: Corpus, recipe: Recipe, name: str
     aside = keep_fitting(encode_questions(model, held, held_questions), held.name)
     words = tuple(vocabulary.encode(model.tokenizer, f" {word}")[0] for word in prompts.UNARY_ANSWERS)
 
-    def build(settings: dict, ordered: list[dict], callbacks: list) -> SoftTrainer:
+    def build(settings: dict, ordered: list[dict]) -> SoftTrainer:
         set_seed(recipe.seed)  # the adapter's first weights are random
         trainer = SoftTrainer(
-            get_peft_model(model.network, recipe.lora()),
+            get_peft_model(model.network, lora(recipe)),
             TrainingArguments(**settings, remove_unused_columns=False, label_names=["shares"]),
             data_collator=lambda rows: collate(rows, model.dtype),
             train_dataset=ordered,
             eval_dataset=aside,
-            callbacks=callbacks,
         )
         trainer.words = words
         return trainer
 
-    return train(job, examples, build)
+    return train_on(job, examples, build)

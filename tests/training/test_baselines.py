@@ -27,7 +27,6 @@ def posts(documents, seed):
 
 
 def test_constants():
-    assert (baselines.zeros(2, 3) == np.zeros((2, 3))).all()
     assert (baselines.constant(0.1, 2, 3) == np.full((2, 3), 0.1)).all()
     with pytest.raises(ValueError, match="1.5"):
         baselines.constant(1.5, 2, 3)

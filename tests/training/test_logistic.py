@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
+from mlutils.training import logistic
 from mlutils.training.logistic import fit_logistic
 from tests.training.test_probes import states
 
@@ -60,9 +61,12 @@ def test_sparse_and_dense_features_give_the_same(single_label):
     assert sparse == pytest.approx(dense, abs=2e-3) and skipped.tolist() == [False, False, True]
 
 
-def test_few_documents_choose_the_strength():
+def test_few_documents_choose_the_strength(monkeypatch):
     train, truth = states(300, 0)
-    assert fit_logistic(train, truth, train[:5], tuning_documents=50)[0].shape == (5, 3)
+    seen, choose = [], logistic._choose
+    monkeypatch.setattr(logistic, "TUNED", 50)
+    monkeypatch.setattr(logistic, "_choose", lambda *given: seen.append(len(given[0])) or choose(*given))
+    assert fit_logistic(train, truth, train[:5])[0].shape == (5, 3) and set(seen) == {50}
 
 
 def test_bad_targets_are_refused():

@@ -35,12 +35,11 @@ def held():
 @pytest.fixture(scope="module")
 def trained(source, held, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    network, tokenizer, curve = miniatures.train(SMALL, source, held, folder / "checkpoint", checkpoints=3)
-    return network, tokenizer, curve, ladder.save(network, tokenizer, SMALL, source, curve, folder / "model")
+    return miniatures.train(SMALL, source, held, folder / "checkpoint", checkpoints=3)
 
 
 def test_training_lowers_the_held_out_loss(trained):
-    curve = trained[2]
+    curve = trained.curve
     assert curve["step"].tolist() == [4, 8, 12]
     assert curve["bits_all"].is_monotonic_decreasing
     assert curve["bits_all"].iat[-1] < 0.9 * np.log2(SMALL.vocabulary)  # of a model that knows nothing
@@ -59,11 +58,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(trained, source, held, tm
         miniatures.train(SMALL, source, held, tmp_path, checkpoints=3)
     seen = []
     monkeypatch.setattr(miniatures, "draw_batch", lambda *given: seen.append(given[-1]) or draw(*given))
-    network, _, curve = miniatures.train(SMALL, source, held, tmp_path, checkpoints=3)
+    again = miniatures.train(SMALL, source, held, tmp_path, checkpoints=3)
     assert seen == [8, 9, 10, 11]
-    for name, value in trained[0].state_dict().items():
-        torch.testing.assert_close(network.state_dict()[name], value, msg=name)
-    assert curve["tokens"].tolist() == trained[2]["tokens"].tolist()
+    for name, value in trained.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[name], value, msg=name)
+    assert again.curve["tokens"].tolist() == trained.curve["tokens"].tolist()
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(trained, source, held, tmp_path):
@@ -84,7 +83,7 @@ def test_a_loss_that_is_not_finite_stops(source, held, tmp_path, monkeypatch):
 
 
 def test_padding_changes_no_loss(trained, source):
-    network, tokenizer = trained[:2]
+    network, tokenizer = trained.network, trained.tokenizer
     drawn = itertools.islice(episodes.stream(source, {"list": 1, "boxes": 1}, seed=9), 4)
     batch = [miniatures.encode(tokenizer, episode, SMALL) for episode in drawn]
     rows, weights = miniatures.collate(batch)
@@ -97,7 +96,7 @@ def test_padding_changes_no_loss(trained, source):
 
 
 def test_answers_weigh_fully_and_texts_a_little(trained, source):
-    tokenizer = trained[1]
+    tokenizer = trained.tokenizer
     episode = episodes.draw(source, "unary", np.random.default_rng(2))
     tokens, weights = miniatures.encode(tokenizer, episode, dataclasses.replace(SMALL, longest=2000))
     said = "".join(tokenizer.decode([t]) for t, w in zip(tokens.tolist(), weights.tolist(), strict=True) if w == 1)
@@ -119,10 +118,10 @@ def test_the_best_constant_is_the_best_of_all_sets():
 
 
 def test_a_saved_miniature_answers_and_its_manifest_says_what_it_is(trained, tmp_path):
-    folder = trained[3]
+    folder = ladder.save(trained, tmp_path / "model")
     record = json.loads((folder / "manifest.json").read_text())
     assert record["fingerprint"] == SMALL.fingerprint
-    assert record["held_out_bits"]["all"] == pytest.approx(trained[2]["bits_all"].iat[-1], abs=1e-4)
+    assert record["held_out_bits"]["all"] == pytest.approx(trained.curve["bits_all"].iat[-1], abs=1e-4)
     tested = corpora.load("vignettes", "dev", limit=4)
     trace = ladder.ask(folder, tested, tmp_path / "trace", shots=2)
     assert len(set(map(tuple, trace.settings["plan"]["ids"]))) == 4  # each document sees demonstrations of its own
@@ -170,7 +169,7 @@ def test_the_ladder_is_better_with_size_beats_constants_and_is_small_enough_for_
 
 
 @pytest.mark.skipif(not SHIPPED, reason="no miniature is shipped")
-@pytest.mark.xfail(strict=True, reason="all are near what a panel of five lets be foretold (issue D, point 1)")
+@pytest.mark.xfail(strict=True, reason="all are near what a panel of five lets be foretold")
 def test_the_ladder_is_better_with_size_against_the_votes_of_panels():
     table = pd.DataFrame([ladder.describe(folder) for folder in SHIPPED])
     assert table["micro_f1"].is_monotonic_increasing and table["micro_f1"].is_unique

@@ -11,13 +11,14 @@ from mlutils.tracing.answers import format_answer
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.training import reinforcement
-from mlutils.training.adaptation import FinetuningError
+from mlutils.training import adaptation, reinforcement
+from mlutils.training.adaptation import FinetuningError, Job
 from mlutils.training.reinforcement import Recipe
 
 TEMPLATE = prompts.template("foxes", form="comma")
 SMALL = Recipe(reward="marginals", steps=4, prompts_per_step=2, group=4, new_tokens=12, checkpoint_every=2)
 VOTES = np.array([0.9, 0.5, 0.1])
+NAME = "lister+rl-foxes"
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +58,22 @@ def encode(model, corpus, rows):
     return vocabulary.encode_prompts(model.tokenizer, texts)
 
 
-def tune(model, corpus, recipe, folder):
+def tune(model, corpus, recipe, folder, look=lambda network: None):
+    """Returns the curve of an adapter; `look` is given the trained network before it is saved."""
+    save = Job.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "save", lambda job, network: (look(network), save(job, network)))
+        return reinforcement.tune(model, TEMPLATE, corpus, recipe, NAME, folder)
+
+
+def tune_and_keep(model, corpus, recipe, folder):
     """Returns the curve and the adapter's weights."""
     kept = {}
 
-    def save(network):
+    def keep(network):
         kept.update({name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad})
 
-    return reinforcement.tune(model, TEMPLATE, corpus, recipe, folder, save), kept
+    return tune(model, corpus, recipe, folder, keep), kept
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -157,7 +166,9 @@ def test_recipes_are_checked(changes, message):
 def test_the_gradient_is_that_of_whole_answers(lister, foxes, tmp_path, temperature):
     """TRL's loss has the gradient of -mean(advantage x log P(answer)) / new_tokens, over answers of any length."""
     recipe = replace(SMALL, beta=0.0, temperature=temperature)
-    trainer = reinforcement._trainer(lister, TEMPLATE, foxes, recipe, tmp_path)
+    asked = reinforcement.draw_prompts(lister, TEMPLATE, foxes, recipe)
+    job = Job("rl_marginals", NAME, lister, foxes, recipe, asked["prompt"].tolist(), tmp_path)
+    trainer = reinforcement._build(job, TEMPLATE.form, asked)
     try:
         network = trainer.model.train()
         trainer.current_gradient_accumulation_steps = 1
@@ -190,16 +201,16 @@ def test_the_gradient_is_that_of_whole_answers(lister, foxes, tmp_path, temperat
 def whole(lister, foxes, tmp_path_factory):
     """A run from beginning to end: the state before it, curve and weights."""
     before = {name: p.clone() for name, p in lister.network.state_dict().items()}
-    return before, *tune(lister, foxes, SMALL, tmp_path_factory.mktemp("whole"))
+    return before, *tune_and_keep(lister, foxes, SMALL, tmp_path_factory.mktemp("whole"))
 
 
 def test_a_curve_has_a_row_a_step(whole):
     _, curve, _ = whole
-    assert tuple(curve.columns) == reinforcement.CURVE
+    assert list(curve) == [*adaptation.CURVE, *reinforcement.OWN]
     assert curve["step"].tolist() == [1, 2, 3, 4]
     assert curve["kl"].iloc[0] == pytest.approx(0, abs=1e-6) and curve["kl"].iloc[-1] > 0
     assert curve["seconds"].is_monotonic_increasing and curve["tokens"].is_monotonic_increasing
-    assert not curve.isna().any(axis=None)
+    assert list(curve.columns[curve.isna().any()]) == ["held_loss"]
 
 
 def test_the_model_is_as_it_was(whole, lister):
@@ -226,10 +237,10 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(whole, lister, fo
 
     monkeypatch.setattr(reinforcement, "_reward", breaking)
     with pytest.raises(KeyboardInterrupt):
-        tune(lister, foxes, SMALL, tmp_path)
-    (tmp_path / "checkpoint-3").mkdir()  # one that was being written when the run was killed
+        tune_and_keep(lister, foxes, SMALL, tmp_path)
+    (tmp_path / "checkpoints" / NAME / "checkpoint-3").mkdir()  # one that was being written when the run was killed
     monkeypatch.undo()
-    curve, kept = tune(lister, foxes, SMALL, tmp_path)
+    curve, kept = tune_and_keep(lister, foxes, SMALL, tmp_path)
     _, wanted_curve, wanted = whole
     columns = [column for column in curve if column != "seconds"]
     np.testing.assert_allclose(curve[columns], wanted_curve[columns], rtol=1e-5, atol=1e-6)
@@ -250,7 +261,7 @@ def test_what_is_rewarded_is_learned(lister, foxes, tmp_path, reward):
 
     measure(lister.network)
     assert measured["f1"] < 0.7 and measured["distance"] > 0.1
-    curve = reinforcement.tune(lister, TEMPLATE, foxes, recipe, tmp_path, measure)
+    curve = tune(lister, foxes, recipe, tmp_path, measure)
     if reward == "f1":  # always the first two labels, whatever share of annotators chose them
         assert measured["f1"] > 0.8 and curve["f1"][-5:].mean() > 0.75
         np.testing.assert_allclose(curve["reward"], curve["f1"], atol=1e-6)

@@ -1,7 +1,10 @@
-"""The network behind `encoder`: an encoder's states to one logit a label, its inputs and its losses."""
+"""The network of a supervised row: an encoder's states to one logit a label, its inputs and its losses."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn import functional
 
@@ -19,7 +22,7 @@ class Inputs:
     split: labels whose name the vocabulary cuts into several pieces (their states are averaged).
     """
 
-    def __init__(self, tokenizer, labels, head, max_tokens):
+    def __init__(self, tokenizer, labels: Sequence[str], head: str, max_tokens: int):
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
         if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
             raise EncoderError("this vocabulary has no [CLS] and [SEP]: take an encoder of the BERT kind")
@@ -41,13 +44,13 @@ class Inputs:
         self.prefix.append(tokenizer.sep_token_id)
         self.first_segment = len(self.prefix)
 
-    def encode(self, texts) -> list[list[int]]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the token ids of each text; a text is cut at max_tokens, label names come on top."""
         room = self.max_tokens - 2
         texts = self.tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=room)["input_ids"]
         return [self.prefix + ids + [self.tokenizer.sep_token_id] for ids in texts]
 
-    def collate(self, sequences, device="cpu") -> dict[str, torch.Tensor]:
+    def collate(self, sequences: Sequence[Sequence[int]], device="cpu") -> dict[str, torch.Tensor]:
         """Returns a padded batch: input_ids, attention_mask, token_type_ids, each (B, T)."""
         longest = max(map(len, sequences))
         ids = torch.tensor([each + [self.pad] * (longest - len(each)) for each in sequences])
@@ -59,14 +62,13 @@ class Inputs:
 
 
 class Network(nn.Module):
-    """An encoder and a head: "pooled" (mean over all tokens, one linear score a label) or "demux".
+    """An encoder and a head: "pooled" (mean over all tokens, one linear score a label) or "demux" (with `spans`).
 
-    Demux scores a label from the mean of its own tokens' states, with two layers that all labels share. Both
-    heads have an offset a label that starts at `offsets` (logits of the base rates), so training begins from
-    the base rate.
+    Demux scores a label from the mean of its own tokens' states, with two layers that all labels share. Both heads have
+    an offset a label that starts at `offsets` (logits of the base rates), so training begins from the base rate.
     """
 
-    def __init__(self, encoder, spans, offsets, dropout=0.1):
+    def __init__(self, encoder, spans: Sequence[tuple[int, int]], offsets: ArrayLike, dropout: float = 0.1):
         super().__init__()
         size, labels = encoder.config.hidden_size, len(offsets)
         self.encoder, self.spans = encoder, list(spans)
@@ -84,16 +86,35 @@ class Network(nn.Module):
         given = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if self.types:
             given["token_type_ids"] = batch["token_type_ids"]
-        states = self.encoder(**given).last_hidden_state.float()
+        states = self.encoder(**given).last_hidden_state.float()  # (batch, tokens, units)
         if self.spans:
-            own = torch.stack([states[:, start:stop].mean(dim=1) for start, stop in self.spans], dim=1)
+            own = torch.stack(
+                [states[:, start:stop].mean(dim=1) for start, stop in self.spans], dim=1
+            )  # (batch, labels, units)
+            # (batch, labels, units) to (batch, labels)
             return self.score(self.dropout(torch.tanh(self.hidden(own)))).squeeze(-1) + self.offsets
         mask = batch["attention_mask"].unsqueeze(-1)
         pooled = (states * mask).sum(dim=1) / mask.sum(dim=1)
         return self.score(self.dropout(pooled)) + self.offsets
 
 
-def loss(logits, targets, gold, weights, single_label=False, intra=0.0) -> torch.Tensor:
+def layers(encoder):
+    """Returns the layers of an encoder built like BERT, first to last; raises EncoderError for any other."""
+    stack = getattr(encoder, "encoder", None) or getattr(encoder, "transformer", None)
+    found = getattr(stack, "layer", None)
+    if found is None or not hasattr(encoder, "embeddings"):
+        raise EncoderError(f"{type(encoder).__name__} is not built like BERT (embeddings, encoder.layer); take another")
+    return found
+
+
+def loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    gold: torch.Tensor,
+    weights: torch.Tensor,
+    single_label: bool = False,
+    intra: float = 0.0,
+) -> torch.Tensor:
     """Returns the weighted mean over documents of cross-entropy plus `intra` x the intra-label loss.
 
     logits, targets, gold: (B, L); weights: (B,). Multi-label: binary cross-entropy, mean over labels.
@@ -108,12 +129,12 @@ def loss(logits, targets, gold, weights, single_label=False, intra=0.0) -> torch
     return (weights * each).sum() / weights.sum()
 
 
-def intra_label_loss(probabilities, gold) -> torch.Tensor:
+def intra_label_loss(probabilities: torch.Tensor, gold: torch.Tensor) -> torch.Tensor:
     """Returns Demux's intra-label loss of each document, (B,) (Chochlakis et al. 2023).
 
     Labels that share their gold value are pulled to the same end: over pairs of absent labels the mean of
-    exp(q_i + q_j), over pairs of present labels the mean of exp(-q_i - q_j), half of each; a group of fewer
-    than two labels adds nothing. probabilities: (B, L); gold: (B, L), 0 or 1.
+    exp(q_i + q_j), over pairs of present labels the mean of exp(-q_i - q_j), half of each; a group of fewer than two
+    labels adds nothing. probabilities: (B, L); gold: (B, L), 0 or 1.
     """
     total = 0.0
     for sign, group in ((1.0, 1 - gold), (-1.0, gold)):
@@ -124,7 +145,7 @@ def intra_label_loss(probabilities, gold) -> torch.Tensor:
     return total
 
 
-def base_offsets(targets, weights, single_label=False) -> tuple[np.ndarray, np.ndarray]:
+def base_offsets(targets: ArrayLike, weights: ArrayLike, single_label: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Returns the logits of the base rates (L,), and which labels train never or always shows, bool (L,)."""
     rates = np.average(targets, axis=0, weights=weights)
     constant = (rates <= 0) | (rates >= 1)

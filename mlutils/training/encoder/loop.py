@@ -1,25 +1,21 @@
-"""The training loop behind `encoder`: batches of similar length, rates by layer, checkpoints and resume."""
+"""The training loop of encoders: batches of similar length, rates by layer, checkpoints and resume."""
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from mlutils.training import checkpoints
-from mlutils.training.encoder_network import EncoderError, loss
+from mlutils.corpora import Corpus
+from mlutils.training.checkpoints import Checkpoint
+from mlutils.training.encoder.network import EncoderError, Inputs, Network, layers, loss
 
-
-def layers(encoder):
-    """Returns the layers of an encoder built like BERT, first to last; raises EncoderError for any other."""
-    stack = getattr(encoder, "encoder", None) or getattr(encoder, "transformer", None)
-    found = getattr(stack, "layer", None)
-    if found is None or not hasattr(encoder, "embeddings"):
-        raise EncoderError(f"{type(encoder).__name__} is not built like BERT (embeddings, encoder.layer); take another")
-    return found
+EVERY = 200  # steps from checkpoint to checkpoint
+AT_ONCE = 64  # texts of a batch where nothing is trained
 
 
 def _groups(network, recipe):
@@ -50,22 +46,38 @@ def _chunks(array, size):
     return [array[start : start + size] for start in range(0, len(array), size)]
 
 
-def fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, folder, every):
-    """Trains the network in place, from the folder's checkpoint if there is one; returns each step's loss."""
+def fit(
+    network: Network,
+    inputs: Inputs,
+    corpus: Corpus,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    rows: np.ndarray,
+    recipe,
+    folder: Path | None,
+) -> list[float]:
+    """Trains the network in place, from the folder's checkpoint if there is one; returns each step's loss.
+
+    targets: (D, L) and weights: (D,) of the corpus; rows: the documents that are trained on.
+    """
     optimizer = torch.optim.AdamW(_groups(network, recipe))
-    plan = [batch for epoch in range(recipe.epochs) for batch in _batches(_lengths(sequences, rows), recipe, epoch)]
+    sequences = inputs.encode(corpus.documents["text"])
+    lengths = np.array([len(sequences[row]) for row in rows])
+    plan = [batch for epoch in range(recipe.epochs) for batch in _batches(lengths, recipe, epoch)]
     warm = max(1, round(recipe.warmup * len(plan)))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (len(plan) - step) / max(1, len(plan) - warm + 1))
     )
     device = next(network.parameters()).device
     arrays = [torch.as_tensor(each, dtype=torch.float32) for each in (targets, corpus.gold, weights)]
-    key = _fingerprint(recipe, corpus.documents["id"].iloc[rows], [each[rows] for each in arrays])
-    path = None if folder is None else Path(folder) / "checkpoint.pt"
-    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    checkpoint = Checkpoint(
+        None if folder is None else Path(folder) / "checkpoint.pt",
+        _fingerprint(recipe, corpus.documents["id"].iloc[rows], [each[rows] for each in arrays]),
+        {"network": network, "optimizer": optimizer, "scheduler": scheduler},
+        EncoderError,
+    )
     losses = []
-    if path is not None and path.exists():
-        saved = checkpoints.resume(path, key, parts, EncoderError)
+    if saved := checkpoint.resume():
         losses = saved["losses"]
         torch.set_rng_state(saved["random"])
     intra = recipe.intra if recipe.head == "demux" else 0.0
@@ -85,13 +97,9 @@ def fit(network, inputs, sequences, targets, corpus, weights, rows, recipe, fold
         scheduler.step()
         optimizer.zero_grad()
         losses.append(value.item())
-        if path is not None and ((step + 1) % every == 0 or step + 1 == len(plan)):
-            checkpoints.save(path, key, parts, losses=losses, random=torch.get_rng_state())
+        if (step + 1) % EVERY == 0 or step + 1 == len(plan):
+            checkpoint.save(losses=losses, random=torch.get_rng_state())
     return losses
-
-
-def _lengths(sequences, rows):
-    return np.array([len(sequences[row]) for row in rows])
 
 
 def _fingerprint(recipe, ids, arrays):
@@ -103,13 +111,14 @@ def _fingerprint(recipe, ids, arrays):
 
 
 @torch.no_grad()
-def predict_logits(network, sequences, inputs, batch, half=False):
-    """Returns logits (D, L) of token sequences, float64, in their order."""
+def predict_logits(network: Network, inputs: Inputs, texts: Sequence[str], half: bool = False) -> np.ndarray:
+    """Returns the network's logits (D, L) of texts, float64."""
     network.eval()
     device = next(network.parameters()).device
+    sequences = inputs.encode(texts)
     order = np.argsort([len(each) for each in sequences], kind="stable")
     found = []
-    for rows in _chunks(order, batch):
+    for rows in _chunks(order, AT_ONCE):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             found.append(network(inputs.collate([sequences[row] for row in rows], device)).double().cpu().numpy())
     return np.concatenate(found)[np.argsort(order)]

@@ -1,0 +1,145 @@
+"""Supervised finetuning (SFT) by TRL and LoRA: instruction, query and answer (section 5 of the paper).
+
+The paper's training prompts show no demonstrations; with some, drawn anew for each prompt, it is *in-context* SFT.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from mlutils.corpora import Corpus
+from mlutils.tracing import demonstrations, prompts
+from mlutils.tracing.answers import format_answer
+from mlutils.tracing.models import Model
+from mlutils.tracing.vocabulary import encode, encode_prompts
+from mlutils.training.adaptation import FinetuningError, Job, Recipe, lora, train_on
+
+PASSES = 1000  # seeds of demonstrations that a training seed has to itself, one a pass
+LEFT_OUT = 0.05  # share of documents that may not fit before a run stops
+
+
+def answer_text(template: prompts.Template, said: Sequence[str]) -> str:
+    """Returns what follows `prompts.list_prompt` where a model lists these labels: as a demonstration goes on there.
+
+    The space that the prompt is stripped of comes first, what ends the answer (a line break, a full stop) last.
+    """
+    before, _, after = template.demonstration.partition("{answer}")
+    gap = before[len(before.rstrip(" ")) :]
+    return gap + format_answer(said, template.form) + after
+
+
+def gold_labels(corpus: Corpus) -> list[list[str]]:
+    """Returns each document's gold labels, in the order in which the instruction lists them."""
+    return [[label for label, is_gold in zip(corpus.labels, row, strict=True) if is_gold] for row in corpus.gold]
+
+
+def draw_shown(corpus: Corpus, training: Corpus, shots: int, seed: int) -> list[tuple[tuple, tuple]]:
+    """Returns for each document of `corpus` the demonstrations that its training prompt shows: ids, unary questions.
+
+    Drawn from `training` as `demonstrations.draw` does, anew for each document, and never the document itself:
+    documents of even rows are shown those that are not of even rows, and the other way round.
+    """
+    shown: list[tuple[tuple, tuple]] = [((), ())] * len(corpus)
+    for half in (0, 1) if shots else ():
+        rows = range(half, len(corpus), 2)
+        own = corpus.documents["id"].iloc[list(rows)]
+        plan = demonstrations.draw(
+            training, shots, shared=False, queries=len(rows), seed=2 * seed + half, exclude=tuple(own)
+        )
+        for row, ids, questions in zip(rows, plan.ids, plan.questions, strict=True):
+            shown[row] = ids, questions
+    return shown
+
+
+def write_pairs(
+    template: prompts.Template, corpus: Corpus, training: Corpus, shots: int = 0, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Returns the training prompt and the answer of each document, as two lists of texts."""
+    texts, said = dict(zip(*(training.documents[c] for c in ("id", "text")), strict=True)), gold_labels(training)
+    labels = dict(zip(training.documents["id"], said, strict=True))
+    asked = [
+        prompts.list_prompt(template, corpus.labels, [(texts[i], labels[i]) for i in ids], text)
+        for text, (ids, _) in zip(corpus.documents["text"], draw_shown(corpus, training, shots, seed), strict=True)
+    ]
+    return asked, [answer_text(template, each) for each in gold_labels(corpus)]
+
+
+def encode_pairs(model: Model, asked: Sequence[str], answers: Sequence[str], loss_on: str = "answer") -> list[dict]:
+    """Returns `input_ids` and `labels` (-100: no loss) of each prompt and answer, None where they do not fit.
+
+    The prompt's tokens are those that the tracer asks with, the answer's those that it has behind the prompt. A pair
+    does not fit where these are not to be told apart (a token holds the prompt's end and the answer's beginning), or
+    where it has more tokens than the model's context.
+    """
+    begins = encode_prompts(model.tokenizer, list(asked))
+    wholes = encode_prompts(model.tokenizer, [p + a for p, a in zip(asked, answers, strict=True)])
+    examples = []
+    for begin, whole, answer in zip(begins, wholes, answers, strict=True):
+        rest = whole[len(begin) :]
+        if whole[: len(begin)] != begin:  # blanks at the end of a text are cut otherwise where the prompt ends
+            rest = encode(model.tokenizer, answer)
+            rest = rest if whole[-len(rest) :] == rest else []
+        tokens, hidden = begin + rest, len(begin) if loss_on == "answer" else 0
+        fits = rest and len(tokens) <= model.context
+        examples.append({"input_ids": tokens, "labels": [-100] * hidden + tokens[hidden:]} if fits else None)
+    return examples
+
+
+def keep_fitting(examples: Sequence[dict | None], corpus: str) -> list[dict]:
+    """Returns the examples that fit, and says how many do not; raises FinetuningError where these are more than 5 %."""
+    fitting = [each for each in examples if each is not None]
+    said = (
+        f"{corpus}: {len(examples) - len(fitting)} of {len(examples)} training prompts do not fit (no token boundary "
+        "before the answer, or too long for the model)"
+    )
+    if len(examples) - len(fitting) > LEFT_OUT * len(examples) or not fitting:
+        raise FinetuningError(f"{said}: fewer train_shots, or another form")
+    if len(fitting) < len(examples):
+        print(f"{said}: they are left out")
+    return fitting
+
+
+def tune(
+    model: Model,
+    template: prompts.Template,
+    training: Corpus,
+    held: Corpus,
+    recipe: Recipe,
+    name: str,
+    folder: Path | str,
+) -> pd.DataFrame:
+    """Trains an SFT adapter called `name`, and returns its curve (`adaptation.CURVE`; losses in nats a token).
+
+    held: documents set aside, for the held-out loss. Writes `adapters/<name>/` in `folder`; a killed run goes on from
+    its last checkpoint there, and what is finished is not trained again. Raises FinetuningError for prompts that do
+    not fit, a loss that is no number, or a folder of another recipe.
+    """
+    pairs = [write_pairs(template, training, training, recipe.train_shots, seed) for seed in passes(recipe)]
+    asked, answers = ([text for each in pairs for text in each[i]] for i in (0, 1))
+    texts = [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
+    job = Job("sft", name, model, training, recipe, texts, Path(folder))
+    if (curve := job.finished()) is not None:
+        return curve
+    examples = keep_fitting(encode_pairs(model, asked, answers, recipe.loss_on), training.name)
+    held_pairs = write_pairs(template, held, training, recipe.train_shots, recipe.seed)
+    aside = keep_fitting(encode_pairs(model, *held_pairs, recipe.loss_on), held.name)
+
+    def build(settings: dict, ordered: list[dict]) -> SFTTrainer:
+        return SFTTrainer(
+            model.network,
+            SFTConfig(**settings, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
+            train_dataset=Dataset.from_list(ordered),
+            eval_dataset=Dataset.from_list(aside),
+            processing_class=model.tokenizer,
+            peft_config=lora(recipe),
+        )
+
+    return train_on(job, examples, build)
+
+
+def passes(recipe: Recipe) -> range:
+    """Returns the seeds of the demonstrations of each pass; without demonstrations all passes are the same texts."""
+    return range(recipe.seed * PASSES, recipe.seed * PASSES + recipe.epochs)
