@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def build(results: Path, docs: Path) -> list[Path]:
     if not (results / "paper.html").exists():
         raise SiteError(f"{results}/paper.html is not there: run make paper GRID={results.name} first")
     pages = {results / name: target for name, target in NAMES.items()}
-    pages |= {folder / "report.html": _name(folder) for folder in _choose(results)}
+    chosen = _choose(results)
+    several = Counter(folder.parent.name for folder in chosen)
+    pages |= {folder / "report.html": _name(folder, several[folder.parent.name] > 1) for folder in chosen}
     for page in pages:
         if not page.exists():
             raise SiteError(f"{page} is not there: run make paper GRID={results.name} first")
@@ -74,8 +77,10 @@ def _choose(results: Path) -> list[Path]:
     return [*folders, *([min(traces)[2]] if traces else [])]
 
 
-def _name(folder: Path) -> str:
-    return f"{folder.parent.name}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', folder.name)}.html"
+def _name(folder: Path, several: bool) -> str:
+    """Returns the file of a report: its notebook, and its axes where there are several, without the hash behind."""
+    axes = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.name.rpartition("-")[0])
+    return f"{folder.parent.name}{f'-{axes}' if several else ''}.html"
 
 
 def _rewrite(page: Path, pages: dict[Path, str]) -> tuple[str, dict[str, bytes]]:
