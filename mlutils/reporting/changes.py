@@ -22,6 +22,7 @@ from mlutils.reporting.looks import GREY, SKY, look, order
 RUNGS = ("top1_first", "top1_later", "entropy_first", "second_next", "second_never", "micro_f1")
 RUNGS += ("nll max_over_generations", "nll compare_to_none")
 FIG_12 = ("nll", "f1")
+FILLS = {"base": "none", "tuned": "full"}  # of marks in Fig. 12
 
 
 def before_after(levels: pd.DataFrame) -> Drawing:
@@ -49,9 +50,9 @@ def before_after(levels: pd.DataFrame) -> Drawing:
         axis.set_ylim(len(tunings) - 0.45, -0.55)
         axis.tick_params(axis="y", length=0)
     handles = [handle(f"{number} demonstrations", **dots(style)) for number, style in looks.items()]
-    handles.append(handle("base model", color=GREY, marker="o", fillstyle="none", linestyle="--"))
+    handles.append(handle("base model", **line(GREY, "o", "--", fillstyle="none")))
     if (levels["seed"] == ALL).any():
-        handles.append(handle("one seed", color=GREY, marker=".", alpha=0.5, linestyle="none"))
+        handles.append(handle("one seed", **line(GREY, ".", "none", alpha=0.5)))
     fig.legend_below(handles, len(handles))
     words = " ".join(_describe(levels, name) for name in ("top1_first", "f1 hard_predictions"))
     fig.alt = f"{base} before and after tuning on {corpus} ({documents}), a panel a quantity. {words}"
@@ -116,9 +117,9 @@ def base_against_tuned(paired: pd.DataFrame) -> Drawing:
         for row in where(rows, metric=metric).to_dict("records"):
             place = shown.index(row["method"])
             axis.plot([row["mean_base"], row["mean_tuned"]], [place, place], color="0.6", linewidth=0.7, zorder=1)
-            for side, shift, fill in (("base", -0.12, "none"), ("tuned", 0.12, "full")):
+            for side, shift in (("base", -0.12), ("tuned", 0.12)):
                 mean, low, high = (row[f"{part}_{side}"] for part in ("mean", "low", "high"))
-                style = drawing.mark(row["method"]) | {"fillstyle": fill}
+                style = drawing.mark(row["method"]) | {"fillstyle": FILLS[side]}
                 drawing.intervals(axis, mean, place + shift, (low, high), **style)
         axis.set_yticks(range(len(shown)), [plain(look(name).title) if drawing.is_left(axis) else "" for name in shown])
         axis.set_ylim(len(shown) - 0.4, -0.6)
@@ -129,8 +130,7 @@ def base_against_tuned(paired: pd.DataFrame) -> Drawing:
             corpora = int(rows["corpora"].max())
             title = f"{base} against {tuned}, {corpora} {'corpus' if corpora == 1 else 'corpora'}"
             axis.set_title(plain(textwrap.fill(title, 100)), loc="left", fontweight="bold")
-    grey = dict(color=GREY, marker="o", linestyle="none")
-    fig.legend_below([handle("base", fillstyle="none", **grey), handle("tuned", fillstyle="full", **grey)], 2)
+    fig.legend_below([handle(side, **line(GREY, "o", "none", fillstyle=fill)) for side, fill in FILLS.items()], 2)
     words = "; ".join(f"{base} against {tuned}" for base, tuned in pairs)
     fig.alt = f"NLL and example-F1 of each readout, hollow: base model, full: tuned. Pairs: {words}."
     return fig

@@ -8,6 +8,7 @@ from mlutils.reporting.drawing import Drawing, handle, plain, where
 from mlutils.reporting.looks import BLACK, BLUE, RED
 from mlutils.reporting.published import corpus_title
 
+BAR = dict(facecolor="#9ecae9", edgecolor=BLUE, hatch="////")
 TICKS = ("0", "1", "2", "3+")  # numbers of labels
 
 
@@ -20,13 +21,12 @@ def label_counts(table: pd.DataFrame, published: pd.DataFrame) -> Drawing:
     table = drawing.check(table, "corpus", "labels", "percent", "low", "high", "n")
     table["labels"] = table["labels"].astype(str).str.rstrip("+")
     corpora = table["corpus"].unique()
-    bars = dict(edgecolor=BLUE, hatch="////")
     fig, axes = drawing.panels(corpora, len(corpora), 1.9, 0, sharey=True)
     words = []
     for corpus, axis in axes.items():
         rows = where(table, corpus=corpus)
         x = rows["labels"].astype(int)
-        axis.bar(x, rows["percent"], width=0.62, color="#9ecae9", linewidth=0.6, **bars)
+        axis.bar(x, rows["percent"], width=0.62, linewidth=0.6, **BAR)
         drawing.intervals(axis, x, rows["percent"], y_ends=(rows["low"], rows["high"]), fmt="none", ecolor=BLACK)
         for row in where(published, corpus=corpus).itertuples():
             if row.statistic.startswith("labels_"):
@@ -41,7 +41,7 @@ def label_counts(table: pd.DataFrame, published: pd.DataFrame) -> Drawing:
         shares = ", ".join(f"{row.percent:.1f} % have {TICKS[int(row.labels)]}" for row in rows.itertuples())
         words.append(f"{corpus}, {drawing.counts(rows['n'])}. {shares}.")
     handles = [
-        Patch(facecolor="#9ecae9", label="ours", **bars),
+        Patch(label="ours", **BAR),
         handle("published", **drawing.hollow(RED, "D", 4.5)),
         handle("published, upper bound", **drawing.hollow(RED, "v", 4.5)),
     ]

@@ -5,6 +5,7 @@ time, with the text for readers who cannot see them.
 import base64
 import html
 import os
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -46,11 +47,11 @@ LINES += (line(SKY, "P", "--"),)
 class Drawing(Figure):
     """A figure in the paper's style; `alt` says what it shows to a reader who cannot see it."""
 
-    def __init__(self, width: float = COLUMN, height: float = 2.2, alt: str = ""):
+    def __init__(self, width: float = COLUMN, height: float = 2.2):
         matplotlib.style.use(STYLE)
         # Not pyplot's: nothing stays open, and a notebook shows it once.
         super().__init__(figsize=(width, height), layout="constrained")
-        self.alt = alt
+        self.alt = ""
 
     def legend_below(self, handles: Sequence, columns: int) -> None:
         """Draws the legend of all panels below them."""
@@ -136,14 +137,13 @@ def intervals(
 def mark(method: str) -> dict:
     """Returns the style of a method's mark."""
     style = look(method)
-    colours = dict(color=style.colour, markeredgecolor=style.colour, markerfacecoloralt="white")
-    return dict(marker=style.marker, fillstyle=style.fill, linestyle="none") | colours
+    outline = dict(fillstyle=style.fill, markeredgecolor=style.colour, markerfacecoloralt="white")
+    return line(style.colour, style.marker, "none", **outline)
 
 
 def hollow(colour: str, marker: str, size: float) -> dict:
     """Returns the style of a hollow mark, as published values have it."""
-    outline = dict(markerfacecolor="none", markeredgewidth=0.8, linestyle="none")
-    return dict(color=colour, marker=marker, markersize=size) | outline
+    return line(colour, marker, "none", markersize=size, markerfacecolor="none", markeredgewidth=0.8)
 
 
 def handle(label: str, **style) -> Line2D:
@@ -218,7 +218,7 @@ def save(fig: Drawing, name: str, folder: Path | str) -> Picture:
     alt = " ".join(fig.alt.split())
     if not alt:
         raise ValueError(f"figure {name!r} has no alternative text: set its alt to what it shows and what one sees")
-    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or not name.isascii():
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ValueError(f"figure name {name!r}: use letters, digits, _, - and . only")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from mlutils.reporting.drawing import Drawing, handle, line
 from mlutils.reporting.looks import GREY
 
 PANELS = {"loss": "loss, nats", "reward": "reward", "kl": "KL from the start, nats"}
+HELD = {"linestyle": ":", "linewidth": 0.6, "markersize": 3.5}
 WINDOW = 0.08  # share of the logged steps over which the thick line is the mean
 
 
@@ -38,9 +39,7 @@ def curves(table: pd.DataFrame, training: str) -> Drawing:
             axis.plot(logged["step"], logged[name], color=style["color"], linewidth=0.4, alpha=0.45)
             axis.plot(logged["step"], smooth, **style | {"marker": ""})
             if name == "loss":
-                axis.plot(
-                    aside["step"], aside["held_loss"], **style | {"linewidth": 0.6, "linestyle": ":", "markersize": 3.5}
-                )
+                axis.plot(aside["step"], aside["held_loss"], **style | HELD)
         if name == "loss" and table[name].min() > 0:
             drawing.log_axis(axis.yaxis)  # learning the format takes off most of the loss, learning the labels a little
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

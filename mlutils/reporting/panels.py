@@ -33,12 +33,14 @@ def shapes(
     absent: str = ABSENT,
     plot: Callable = sns.violinplot,
     style: Mapping = VIOLIN,
+    handles: Sequence = (),
 ) -> Drawing:
     """Returns a panel a model and corpus with quantities at r = 1, 2 as shapes, last steps left, intermediate right.
 
     table: model, corpus, step, last and the quantities, one row a label step. title: of the vertical axis, from 0 to 1.
     absent: words in place of a step that there is none of, with `{step}`. plot, style: seaborn's function and its
-    options; it draws groups of more than ten steps, others are dots. Raises ValueError as `drawing.check` does.
+    options; it draws groups of more than ten steps, others are dots. handles: more entries of the legend. Raises
+    ValueError as `drawing.check` does.
     """
     table = drawing.check(table, "model", "corpus", "step", "last", *quantities)
     places = list(product(STEPS, quantities))
@@ -81,7 +83,11 @@ def shapes(
     across = {2: 5, 4: 4}.get(len(places), WIDE)
     height = 2.1 if across == WIDE else 1.55
     fig = grid(table, draw, title, "number of steps: last / intermediate", height, across)
-    fig.legend_below(group_handles(), 2)
+    groups = [
+        Patch(facecolor=SHADES[group], edgecolor=COLOURS[group], label=f"{side}: {group} step")
+        for side, group in zip(("left", "right"), GROUPS, strict=True)
+    ]
+    fig.legend_below([*groups, *handles], 2)
     return fig
 
 
@@ -112,14 +118,6 @@ def grid(table: pd.DataFrame, draw: Callable, ylabel: str, xlabel: str, height: 
     last = columns - gaps  # panels of the last line: one label, narrow ones have no room for each
     list(axes.values())[-last + (last - 1) // 2].set_xlabel(xlabel, x=0.5 if last % 2 else 1.1)
     return fig
-
-
-def group_handles() -> list[Patch]:
-    """Returns the legend of last and intermediate steps."""
-    return [
-        Patch(facecolor=SHADES[group], edgecolor=COLOURS[group], label=f"{side}: {group} step")
-        for group, side in zip(GROUPS, ("left", "right"), strict=True)
-    ]
 
 
 def describe(table: pd.DataFrame, quantities: Sequence[str], statistic: str = "mean") -> str:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MultipleLocator
 
 from mlutils.readouts import steps
 from mlutils.reporting import drawing, panels
-from mlutils.reporting.drawing import LINES, Drawing, handle, plain, told, where
+from mlutils.reporting.drawing import LINES, Drawing, handle, line, plain, told, where
 from mlutils.reporting.looks import BLACK, BLUE, GREY, ORANGE, RED
 from mlutils.reporting.panels import FEW, STEPS
 from mlutils.reporting.published import SECOND_RANK, corpus_title
@@ -28,8 +28,8 @@ BARS = {  # of Fig. 11: the style of labels said second and third, and where the
     3: (0.2, dict(label="label said third", facecolor="#f5cf8e", edgecolor=ORANGE, hatch="////")),
 }
 PUBLISHED = {
-    size: dict(color=RED, marker=marker, markerfacecolor="none", linestyle="none")
-    for size, marker in (("8B", "o"), ("70B", "s"))
+    "8B": line(RED, "o", "none", markerfacecolor="none"),
+    "70B": line(RED, "s", "none", markerfacecolor="none"),
 }
 
 
@@ -141,11 +141,11 @@ def first_step(table: pd.DataFrame) -> Drawing:
             axis.set_axis_off()
             continue
         lines = [np.sort(values)[::-1] for _, values in rows.groupby("document")["probability"]]
-        if len({len(line) for line in lines}) > 1:
+        if len(set(map(len, lines))) > 1:
             raise ValueError(f"{corpus}: documents have different numbers of labels; a document needs a row a label")
-        lines = [line[:LONGEST] for line in lines]
-        ranks, medians = np.arange(1, len(lines[0]) + 1), np.median(lines, axis=0)
-        axis.plot(ranks, np.transpose(lines), color=BLUE, alpha=max(0.06, min(0.5, 12 / len(lines))), linewidth=0.5)
+        lines = np.array(lines)[:, :LONGEST]  # (documents, ranks)
+        ranks, medians = np.arange(1, lines.shape[1] + 1), np.median(lines, axis=0)
+        axis.plot(ranks, lines.T, color=BLUE, alpha=max(0.06, min(0.5, 12 / len(lines))), linewidth=0.5)
         axis.plot(ranks, medians, color=BLACK, linewidth=1.4, marker="o", markersize=3)
         axis.set(xticks=ranks, ylim=(-0.02, 1.02))
         axis.set_title(f"{plain(corpus_title(corpus))}, n = {len(lines)}")
@@ -216,16 +216,14 @@ def entropies(table: pd.DataFrame, labels: Mapping[str, int]) -> Drawing:
     table: as `largest`, with entropy. labels: the number of labels of each corpus; the dashed line is the entropy of
     a step that knows nothing, log2(labels + 1). Raises ValueError for no rows.
     """
-    fig = panels.shapes(table, ["entropy"], "entropy, bits")
+    uniform = handle("all labels and none equal", color=GREY, linestyle="--", linewidth=0.7)
+    fig = panels.shapes(table, ["entropy"], "entropy, bits", handles=[uniform])
     tops = {corpus: np.log2(labels[corpus] + 1) for corpus in table["corpus"].unique()}
     for axis in fig.axes:
         top = tops[axis.shown[1]]
         axis.axhline(top, color=GREY, linestyle="--", linewidth=0.7)
         axis.set_ylim(-0.05 * top, 1.08 * top)
         axis.yaxis.set_major_locator(MultipleLocator(1 if top < 5 else 2))
-    fig.legends[0].remove()
-    uniform = handle("all labels and none equal", color=GREY, linestyle="--", linewidth=0.7)
-    fig.legend_below([*panels.group_handles(), uniform], 2)
     most = ", ".join(f"{corpus} {top:.2f}" for corpus, top in tops.items())
     fig.alt = (
         f"Split violins of the entropy of step distributions. Mean bits: {panels.describe(table, ['entropy'])}. "
