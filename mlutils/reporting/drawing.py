@@ -47,11 +47,11 @@ LINES += (line(SKY, "P", "--"),)
 class Drawing(Figure):
     """A figure in the paper's style; `alt` says what it shows to a reader who cannot see it."""
 
-    def __init__(self, width: float = COLUMN, height: float = 2.2):
+    def __init__(self, width: float = COLUMN, height: float = 2.2, alt: str = ""):
         matplotlib.style.use(STYLE)
         # Not pyplot's: nothing stays open, and a notebook shows it once.
         super().__init__(figsize=(width, height), layout="constrained")
-        self.alt = ""
+        self.alt = alt
 
     def legend_below(self, handles: Sequence, columns: int) -> None:
         """Draws the legend of all panels below them."""

@@ -19,8 +19,7 @@ ALT = 'Dots: "ours" <b>lie</b> above – the floor'
 
 
 def draw(alt=ALT):
-    fig = drawing.Drawing()
-    fig.alt = alt
+    fig = drawing.Drawing(alt=alt)
     fig.subplots().plot([1, 2], label="$")
     return fig
 
@@ -47,7 +46,7 @@ def test_a_rebuild_is_byte_identical(tmp_path):
     # another process with another hash seed, as a rebuild is
     code = (
         "import sys; from mlutils.reporting import drawing\n"
-        "fig = drawing.Drawing(); fig.alt = 'alt'; axis = fig.subplots()\n"
+        "fig = drawing.Drawing(alt='alt'); axis = fig.subplots()\n"
         "axis.plot([1, 2], [3, 4], marker='o', label='a'); axis.bar([1], [2], hatch='//'); axis.set_title('x $y$')\n"
         "fig.legend(loc='outside lower center'); drawing.save(fig, 'f', sys.argv[1])"
     )
