@@ -45,16 +45,16 @@ def by_tuning(
     in brackets in each cell. table: of `changes.compare`; sizes: parameters by base model, in whose order models stand;
     signed: differences, an asterisk where the interval is off zero. Shares are in percent.
     """
-    found = order_models(changes.final(table).query("quantity in @SHOWN"), sizes)
+    found = in_percent(order_models(changes.final(table).query("quantity in @SHOWN"), sizes))
     for (corpus, documents, base, shots), rows in found.groupby(["corpus", "documents", "base", "shots"], sort=False):
         columns, lines = {}, []
         for (tuning, tuned_on, seed), cells in rows.groupby(["tuning", "tuned_on", "seed"], sort=False):
             which = f" ({cells['seeds'].iloc[0]} seeds)" if seed == ALL else f" (seed {seed})" if seed else ""
-            columns[tuning_title(tuning, tuned_on, corpus) + which] = cells.set_index("quantity")
+            columns[tuning_title(tuning, tuned_on, corpus) + which] = cells.set_index("quantity", drop=False)
         for name in (name for name in SHOWN if name in set(rows["quantity"])):
             cells = {title: each.loc[name] for title, each in columns.items() if name in each.index}
             counted = {cell["n"] for cell in cells.values()}
-            texts = {title: write(cell, name, signed, len(counted) > 1) for title, cell in cells.items()}
+            texts = {title: _write(cell, signed, len(counted) > 1) for title, cell in cells.items()}
             n = f"{counted.pop():,.0f}" if len(counted) == 1 else ""
             lines.append({"Quantity": QUANTITIES[name].title, **texts, "n": n})
         shown = pd.DataFrame(lines, columns=["Quantity", *columns, "n"]).fillna(MISSING)
@@ -63,12 +63,11 @@ def by_tuning(
         yield caption, shown if shown["n"].any() else shown.drop(columns="n")
 
 
-def write(row: Mapping, quantity: str, signed: bool = False, counted: bool = True) -> str:
-    """Returns mean, low, high of a quantity as a text, counted with its n in brackets; shares are in percent."""
+def _write(row, signed=False, counted=True):
+    """Returns a row (shares in percent) as a text: mean, low, high, and n in brackets where counted."""
     if np.isnan(row["mean"]):
         return MISSING
-    digits, factor = QUANTITIES[quantity].decimals, 100 if QUANTITIES[quantity].percent else 1
-    mean, low, high = (factor * row[name] for name in ("mean", "low", "high"))
+    mean, low, high, digits = row["mean"], row["low"], row["high"], QUANTITIES[row["quantity"]].decimals
     text = interval(mean, low, high, digits)
     if signed:
         sure = "*" if low > 0 or high < 0 else ""
@@ -81,7 +80,7 @@ def beside_published(levels: pd.DataFrame) -> pd.DataFrame:
 
     Only of corpora for which the paper has such rows; empty where it has none. Ours with 95 % intervals.
     """
-    rows = changes.final(levels[levels["tuning"].str.fullmatch("sft[^+]*")])  # no chains
+    rows = in_percent(changes.final(levels[levels["tuning"].str.fullmatch("sft[^+]*")]))  # no chains
     theirs = published.alignment()
     table = []
     for method, readout in (("sft_outputs", "hard_predictions"), ("sft_max_over_generations", "max_over_generations")):
@@ -95,7 +94,7 @@ def beside_published(levels: pd.DataFrame) -> pd.DataFrame:
             for key, found in ours.groupby(["documents", "base", "tuning", "tuned_on", "shots", "seed"], sort=False):
                 seed = "" if key[5] == ALL else f", seed {key[5]}"
                 name = f"{changes.name_tuned(*key[1:4])}, {key[4]} shots{seed} ({key[0]}, n = {found['n'].max()})"
-                cells = {row["quantity"].split()[0]: write(row, row["quantity"]) for row in found.to_dict("records")}
+                cells = {row["quantity"].split()[0]: _write(row) for row in found.to_dict("records")}
                 table.append(first | {"Model": name} | cells)
     names = {m: METRICS[m].title for m in PRINTED}
     return pd.DataFrame(table, columns=["Corpus", "Row", "Model", *names]).rename(columns=names)
