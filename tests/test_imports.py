@@ -1,4 +1,4 @@
-"""Dependencies run one way: a test walks the imports (design, section 3)."""
+"""Dependencies run one way: a test walks the imports."""
 
 import ast
 

@@ -33,7 +33,7 @@ class Method:
     free: bool = False  # what max-over-generations is compared with in claim C11
     followed: int = 0  # through tuning: its place among the readouts of 30_finetuning, 0 where it is not
     after_sft: str = ""  # the readout that makes this row of a model after SFT
-    headline: bool = False  # in the README's table, for all corpora, whatever its scores
+    headline: bool = False  # in the first tables of RESULTS.md, for all corpora, whatever its scores
 
     @property
     def is_readout(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import HTML
 from markupsafe import Markup
 
 from mlutils.reporting import drawing
@@ -67,12 +68,12 @@ class Collected:
                     found.append(drawing.load(self.publish / f"{place}.png"))
         return found
 
-    def show(self, name: str, notebook: str, caption: str = "", public: str = "", **parameters) -> Markup:
-        """Returns `pictures` as HTML, with a caption; without one, the first sentence of each alternative text."""
+    def show(self, name: str, notebook: str, caption: str = "", public: str = "", **parameters) -> HTML:
+        """Returns `pictures` to display, with a caption; without one, the first sentence of each alternative text."""
         found = self.pictures(name, notebook, public, **parameters)
-        return Markup("".join(each.html(caption or each.alt.partition(". ")[0].rstrip(".") + ".") for each in found))
+        return HTML("".join(each.html(caption or each.alt.partition(". ")[0].rstrip(".") + ".") for each in found))
 
-    def links(self, *notebooks: str) -> Markup:
+    def links(self, *notebooks: str) -> HTML:
         """Returns links to the reports of these notebooks' runs, folded."""
         found = [record for notebook in notebooks for record in self.of(notebook)]
         items = [
@@ -82,8 +83,6 @@ class Collected:
             for record in found
         ]
         if not items:
-            return Markup("<p>No run of {} in this grid.</p>").format(" or ".join(notebooks))
+            return HTML(f"<p>No run of {' or '.join(notebooks)} in this grid.</p>")
         title = f"{len(items)} runs behind this" if len(items) > 1 else "The run behind this"
-        return Markup('<details class="runs"><summary>{}</summary><ul>{}</ul></details>').format(
-            title, Markup("".join(items))
-        )
+        return HTML(f'<details class="runs"><summary>{title}</summary><ul>{"".join(items)}</ul></details>')

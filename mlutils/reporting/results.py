@@ -1,4 +1,7 @@
-"""The tables of `RESULTS.md`, made from the CSV of `figures/<grid>`: `python -m mlutils.reporting.results`."""
+"""The tables of `RESULTS.md`: written beside the figures of a grid, and put between their marks in it.
+
+`python -m mlutils.reporting.results` puts in what the files of `figures/` hold now.
+"""
 
 import re
 from pathlib import Path
@@ -12,36 +15,34 @@ from mlutils.reporting import comparison, tables, verdicts
 MARK = re.compile(r"(<!-- (figures/\S+\.md) -->\n).*?(<!-- end -->)", re.S)
 
 
-def write_tables(folder: Path) -> list[Path]:
-    """Writes the Markdown tables behind `RESULTS.md` beside `claims.csv` and `alignment.csv`, and returns the files.
+def write_tables(folder: Path, claims: pd.DataFrame, alignment: pd.DataFrame) -> list[Path]:
+    """Writes the tables of `RESULTS.md` into a grid's folder of figures, and returns the files.
 
     headline.md: a small table a corpus; verdicts.md: the matrix, each cell a link; claims.md: the statistics behind it;
-    finetuning.md: tuned minus base. Those that have no rows are not written.
+    finetuning.md: tuned minus base. Those that have no rows are not written. claims, alignment: of all runs.
     """
-    made = {}
-    if (file := folder / "claims.csv").exists():
-        claims, place = pd.read_csv(file), f"figures/{folder.name}/claims.md"
-        made["verdicts.md"] = tables.markdown(
-            verdicts.matrix(
-                claims, lambda told, claim: Markup(f"[{', '.join(told.values())}]({place}#{claim.lower()})")
-            )
-        )
-        parts = [
-            f"## {claim}\n\n{verdicts.CLAIMS[claim]}\n\n{tables.markdown(rows.drop(columns='Claim'))}"
-            for claim, rows in verdicts.details(claims).groupby("Claim", sort=False)
-        ]
-        made["claims.md"] = f"# Statistics behind the verdicts, grid `{folder.name}`\n\n" + "\n".join(parts)
-        if len(tuned := verdicts.finetuning(claims)):
-            made["finetuning.md"] = tables.markdown(tuned.fillna(tables.MISSING))
-    if (file := folder / "alignment.csv").exists():
-        best = comparison.headline(pd.read_csv(file))
-        parts = [
-            f"**{corpus}**\n\n{tables.markdown(rows.drop(columns='Corpus'))}"
-            for corpus, rows in best.groupby("Corpus", sort=False)
-        ]
-        if parts:  # none where the paper has none of the corpora
-            made["headline.md"] = "\n".join(parts)
-    return [files.write_text(folder / name, text) for name, text in made.items()]
+    place = f"figures/{folder.name}/claims.md"
+    matrix = verdicts.matrix(
+        claims, lambda told, claim: Markup(f"[{', '.join(told.values())}]({place}#{claim.lower()})")
+    )
+    told = dict(list(verdicts.details(claims).groupby("Claim", sort=False)))
+    parts = [
+        f"## {claim}\n\n{words}\n\n"
+        + (tables.markdown(told[claim].drop(columns="Claim")) if claim in told else "No case at hand.\n")
+        for claim, words in verdicts.CLAIMS.items()
+    ]
+    best, tuned = comparison.headline(alignment), verdicts.finetuning(claims)
+    heads = [
+        f"**{corpus}**\n\n{tables.markdown(rows.drop(columns='Corpus'))}"
+        for corpus, rows in best.groupby("Corpus", sort=False)
+    ]
+    made = {
+        "verdicts.md": tables.markdown(matrix),
+        "claims.md": f"# Statistics behind the verdicts, grid `{folder.name}`\n\n" + "\n".join(parts),
+        "finetuning.md": tables.markdown(tuned.fillna(tables.MISSING)) if len(tuned) else "",
+        "headline.md": "\n".join(heads),  # none where the paper has none of the corpora
+    }
+    return [files.write_text(folder / name, text) for name, text in made.items() if text]
 
 
 def insert_tables(text: str) -> str:
@@ -50,8 +51,5 @@ def insert_tables(text: str) -> str:
 
 
 if __name__ == "__main__":
-    results = paths.ROOT / "RESULTS.md"
-    text = results.read_text(encoding="utf-8")
-    for folder in sorted({(paths.ROOT / found[2]).parent for found in MARK.finditer(text)}):
-        write_tables(folder)
-    files.write_text(results, insert_tables(text))
+    page = paths.ROOT / "RESULTS.md"
+    files.write_text(page, insert_tables(page.read_text(encoding="utf-8")))

@@ -6,7 +6,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from mlutils.readouts import changes
-from mlutils.readouts.claims import VERDICTS
+from mlutils.readouts.claims import COLUMNS, VERDICTS
 from mlutils.readouts.model_names import BASE, parse
 from mlutils.reporting.changes_tables import tuning_title
 from mlutils.reporting.published import corpus_title
@@ -91,7 +91,7 @@ def details(table: pd.DataFrame) -> pd.DataFrame:
 
 def order(table: pd.DataFrame) -> pd.DataFrame:
     """Returns rows of all runs in the order of the claims."""
-    return table.sort_values("claim", key=_number, kind="stable") if len(table) else table
+    return table.sort_values("claim", key=_number, kind="stable") if len(table) else pd.DataFrame(columns=COLUMNS)
 
 
 def finetuning(table: pd.DataFrame) -> pd.DataFrame:
