@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
+from filelock import BaseFileLock
 
 from mlutils import files, paths, sources
+from mlutils.parameters import ParameterError, convert, find_problems, nearest, read_parameters
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
 PLAIN = (str, int, float, bool, list, dict, type(None))
@@ -34,6 +36,7 @@ class Run:
     parameters: dict
     folder: Path
     record: dict
+    lock: BaseFileLock  # on the folder
     started: float = field(default_factory=time.time)
     tables: list[str] = field(default_factory=list)
 
@@ -59,29 +62,39 @@ class Run:
             "finished": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         }
         files.write_json(self.folder / "run.json", self.record)
+        self.lock.release()
         print(f"finished in {self.record['seconds']} s, at most {self.record['peak_memory_mib']} MiB")
 
 
-def start(notebook: str, namespace: Mapping) -> Run:
+def start(notebook: str, namespace: MutableMapping) -> Run:
     """Checks the parameters that stand in a notebook's namespace (`globals()`), sets seeds, and says what runs where.
 
     Every plain value in the namespace must be a declared parameter: papermill adds unknown names without an error.
-    Raises ParameterError that names all problems at once.
+    Values become what their types say (5e-05, which papermill's -y takes for a text, a number). The folder is the
+    run's own until it has finished or its process has ended.
+    Raises ParameterError that names all problems at once, InUse where another process writes into the folder.
     """
     hidden = {"In", "Out", "exit", "quit"}
+    known = read_parameters(notebook)
+    names = {parameter.name for parameter in known}
     given = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_") and name not in hidden and isinstance(value, PLAIN)
+        if name in names or (not name.startswith("_") and name not in hidden and isinstance(value, PLAIN))
     }
-    parameters = check_parameters(notebook, given)
+    problems = find_problems(notebook, known, given)
+    unread = [] if "reads" in problems else _find_unread(given.get("reads", []))
+    if problems or unread:
+        raise ParameterError("; ".join([*problems.values(), *unread]))
+    parameters = {parameter.name: parameter.default for parameter in known} | convert(known, given)
+    namespace.update(parameters)
     seed = parameters.get("seed", 0)
     random.seed(seed)
     np.random.seed(seed)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)
     folder = Path(parameters["folder"] or paths.RESULTS / "by-hand" / notebook)
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = files.claim(folder)
     (folder / "run.json").unlink(missing_ok=True)  # there is one only when a run has finished
     record = {
         "notebook": notebook,
@@ -93,7 +106,25 @@ def start(notebook: str, namespace: Mapping) -> Run:
     }
     print(f"{notebook} at {record['commit'][:10]}{' (changed since)' if record['dirty'] else ''}, {record['device']}")
     print(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
-    return Run(notebook, parameters, folder, record)
+    return Run(notebook, parameters, folder, record, lock)
+
+
+def _find_unread(reads: Iterable[str]) -> list[str]:
+    """Returns what is wrong with the folders of runs that a notebook is to read."""
+    problems, seen = [], set()
+    for path in reads:
+        folder = Path(path).absolute()
+        if folder.resolve() in seen:
+            problems.append(f"reads has {path} twice: leave one out")
+        elif not folder.is_dir():
+            beside = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+            problems.append(f"reads: there is no folder {folder}{nearest(folder.name, beside)}")
+        elif not (folder / "run.json").exists() and not has_trace(folder):
+            runs = [each.parent.name for each in folder.glob("*/run.json")]
+            what = f"give its folders {', '.join(sorted(runs))}" if runs else "let its notebook finish first"
+            problems.append(f"reads: {path} holds no run: {what}")
+        seen.add(folder.resolve())
+    return problems
 
 
 def commit() -> dict:
@@ -158,5 +189,5 @@ def collect(folders: Iterable[Path | str]) -> list[dict]:
     found = []
     for folder in map(Path, folders):
         if (folder / "run.json").exists():
-            found.append({**json.loads((folder / "run.json").read_text()), "folder": folder})
+            found.append({**json.loads((folder / "run.json").read_text(encoding="utf-8")), "folder": folder})
     return found
