@@ -4,6 +4,7 @@ A run executes a copy of its notebook. The executed copy is an output, so it is 
 attempt stays beside it as `attempt.ipynb` with `attempt.log`. A trace goes on where it stopped.
 """
 
+import os
 import shutil
 import sys
 
@@ -47,7 +48,7 @@ def is_small(wildcards):
 
 # Where there is setpriv (Linux), a run ends with the Snakemake that started it, however that ends.
 ALONG = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
-DIED = (
+os.environ["KERNEL_DIED"] = (  # said where it happened; in the command it would stand in every error
     "The notebook stopped because its kernel died, most often as memory ran out; what a trace or a training has written "
     "is kept. Run the same command again, with fewer runs at a time (--cores 1) or on a machine with more memory."
 )
@@ -57,7 +58,8 @@ EXECUTE = f"""
             -y {{params.given:q}} > {{log.text}} 2>&1 && mv {{log.notebook}} {{output.notebook}} && return
         code=$?
         # papermill says 138 where a kernel died; 137 is papermill itself, killed
-        if [ $code = 138 ] || [ $code = 137 ]; then echo "{DIED}" | tee -a {{log.text}} >&2; fi
+        if [ $code = 138 ] || [ $code = 137 ]; then echo "$KERNEL_DIED" >> {{log.text}}; fi
+        tail -n 20 {{log.text}} >&2
         return $code
     }}}}
     export -f execute

@@ -104,21 +104,14 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
             if any(other.notebook == notebook and other.checked == checked for other in points.values()):
                 problems.append((block.line, f"{point.key} is there twice"))
             if len(name.encode()) > LONGEST:
-                problems.append(
-                    (
-                        block.line,
-                        f"{name} is too long a name for a folder, {len(name.encode())} bytes of at "
-                        f"most {LONGEST}: write [value] as value where it does not vary, names leave it out then",
-                    )
-                )
+                long = f"{name} is too long a name for a folder, {len(name.encode())} bytes of at most {LONGEST}"
+                problems.append((block.line, f"{long}: write [value] as value where it does not vary, to leave it out"))
             points[point.key] = point
             made.append(point)
         for source, agreement in wanted.items():
             if made and not any(key.startswith(f"{source}/") for point in made for key in point.reads):
                 why = _explain(source, agreement, [other for other in before if other.notebook == source], notebooks)
                 problems.append((block["reads"].lines[source], f"{notebook} reads no run of {source}: {why}"))
-            elif empty := next((point for point in made if not point.reads), None):
-                problems.append((block["reads"].line, f"{empty.key} reads nothing: no run before it agrees with it"))
     if problems:
         raise ParameterError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(set(problems))))
     return points

@@ -88,7 +88,7 @@ def _convert(value, kind: str):
     if kind.startswith("list[") and isinstance(value, list):
         return [_convert(each, kind[5:-1]) for each in value]
     if kind == "dict" and isinstance(value, dict):
-        return {str(name): _convert(each, "int" if isinstance(each, float) else "") for name, each in value.items()}
+        return {str(name): _convert(each, "int" if isinstance(each, float) else "dict") for name, each in value.items()}
     if kind in ("int", "float") and isinstance(value, str) and EXPONENT.fullmatch(value):
         value = float(value)
     if kind == "float" and type(value) is int and abs(value) < 2**53:
