@@ -5,7 +5,7 @@ attempt stays beside it as `attempt.ipynb` with `attempt.log`. A trace goes on w
 """
 
 import os
-import shutil
+import subprocess
 import sys
 
 import yaml
@@ -46,8 +46,10 @@ def is_small(wildcards):
     return wildcards.notebook == "05_miniatures" or small
 
 
-# Where there is setpriv (Linux), a run ends with the Snakemake that started it, however that ends.
-ALONG = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
+# On Linux, a run ends with the Snakemake that started it, however that ends.
+ALONG = "setpriv --pdeathsig TERM"
+if subprocess.run(f"{ALONG} true", shell=True, capture_output=True).returncode:
+    ALONG = ""
 os.environ["KERNEL_DIED"] = (  # said where it happened; in the command it would stand in every error
     "The notebook stopped because its kernel died, most often as memory ran out; what a trace or a training has written "
     "is kept. Run the same command again, with fewer runs at a time (--cores 1) or on a machine with more memory."

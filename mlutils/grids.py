@@ -43,7 +43,7 @@ class _Mapping(dict):
     """A mapping of a grid file, with the line where it begins and those of its keys."""
 
     line = 0
-    lines: Mapping[str, int] = {}
+    lines: Mapping[object, int] = {}
 
 
 class _Loader(yaml.SafeLoader):
@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
         yield made
         made.update(self.construct_mapping(node))  # puts what is merged (<<) into the node
         made.line = node.start_mark.line + 1
-        made.lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+        made.lines = {self.construct_object(key): key.start_mark.line + 1 for key, _ in node.value}
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_lines)
@@ -81,9 +81,9 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
     path = Path(path)
     problems: list[tuple[int, str]] = []
     blocks = _read_blocks(path, problems)
-    notebooks = {notebook for notebook, _ in blocks}
+    notebooks = [notebook for notebook, _ in blocks]
     points: dict[str, Point] = {}
-    for notebook, block in blocks:
+    for number, (notebook, block) in enumerate(blocks):
         try:
             known = read_parameters(notebook)
         except ParameterError as error:
@@ -109,9 +109,16 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
             points[point.key] = point
             made.append(point)
         for source, agreement in wanted.items():
-            if made and not any(key.startswith(f"{source}/") for point in made for key in point.reads):
-                why = _explain(source, agreement, [other for other in before if other.notebook == source], notebooks)
-                problems.append((block["reads"].lines[source], f"{notebook} reads no run of {source}: {why}"))
+            others = [other for other in before if other.notebook == source]
+            if source not in notebooks:
+                why = f"the grid has no block of it{nearest(source, notebooks)}"
+            elif source not in notebooks[:number]:
+                why = "its block stands behind, move it up"
+            elif made and others and not any(key.startswith(f"{source}/") for point in made for key in point.reads):
+                why = _explain(agreement, others)
+            else:
+                continue
+            problems.append((block["reads"].lines[source], f"{notebook} reads no run of {source}: {why}"))
     if problems:
         raise ParameterError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(set(problems))))
     return points
@@ -143,14 +150,14 @@ def _read_blocks(path: Path, problems: list) -> list[tuple[str, _Mapping]]:
         if name != "runs" and not str(name).startswith("x-"):
             problems.append(
                 (
-                    data.lines[str(name)],
+                    data.lines[name],
                     f"{name} stands beside runs and is never read: move it under runs "
                     "(x-... may stand there, to hold anchors)",
                 )
             )
     blocks = []
     for notebook, found in data["runs"].items():
-        line = data["runs"].lines[str(notebook)]
+        line = data["runs"].lines[notebook]
         parts = found if isinstance(found, list) else [found]
         if not parts:
             problems.append((line, f"{notebook} has an empty list of blocks and runs nothing"))
@@ -178,7 +185,7 @@ def _find_repeated(root: yaml.Node | None) -> Iterable[tuple[int, str]]:
             continue
         left += [value for _, value in node.value]
         first: dict[str, int] = {}
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in first:
                 yield line, f"{key.value} is there twice, first in line {first[key.value]}: join them (blocks of one "
@@ -190,7 +197,7 @@ def _combine(block: _Mapping, problems: list) -> Iterable[tuple[list[str], dict,
     """Yields for each point the names that its axes set, its parameters, and the line of each."""
     fixed, lines, axes = {}, {}, {}
     for axis, values in block.items():
-        line = block.lines[str(axis)]
+        line = block.lines[axis]
         if axis == "reads":
             continue
         if not isinstance(values, list):
@@ -205,12 +212,12 @@ def _combine(block: _Mapping, problems: list) -> Iterable[tuple[list[str], dict,
     for name, other in itertools.permutations(order, 2):
         behind = other in axes and (name in fixed or order.index(other) > order.index(name))
         if behind and axes[other] and all(name in values for values, _ in axes[other]):
-            problems.append((block.lines[str(name)], f"{name} is never used, as all of {other} have their own"))
+            problems.append((block.lines[name], f"{name} is never used, as all of {other} have their own"))
     for chosen in itertools.product(*axes.values()):
         given, places = dict(fixed), dict(lines)
         for values, found in chosen:
             given |= values
-            places |= {name: found[str(name)] for name in values}
+            places |= {name: found[name] for name in values}
         for name in [name for name in ("folder", "reads") if name in given]:
             why = "the Snakefile sets it" if name == "folder" else "it is a mapping of the block: reads: {10_trace: []}"
             problems.append((places[name], f"{name} cannot be given here: {why}"))
@@ -228,8 +235,8 @@ def _read_wanted(block: _Mapping, before: list[Point], known: list[Parameter], p
         return {}
     wanted = {}
     for source, names in reads.items():
-        line = reads.lines[str(source)]
-        if not isinstance(names, (list, _Mapping)):
+        line = reads.lines[source]
+        if not isinstance(names, list | _Mapping) or not all(isinstance(name, str) for name in names):
             problems.append((line, f"reads: {source}: {names!r} must be names of parameters, [] for all runs"))
             continue
         agreement = dict(names) if isinstance(names, _Mapping) else dict.fromkeys(names)
@@ -253,11 +260,8 @@ def _agrees(other: Point, wanted: Mapping, checked: Mapping) -> bool:
     return all(other.checked[name] == (checked[name] if value is None else value) for name, value in wanted.items())
 
 
-def _explain(source: str, wanted: Mapping, others: list[Point], notebooks: Iterable[str]) -> str:
-    if source not in notebooks:
-        return f"the grid has no block of it{nearest(source, notebooks)}"
-    if not others:
-        return "its block stands behind, move it up"
+def _explain(wanted: Mapping, others: list[Point]) -> str:
+    """Returns why none of the others agrees."""
     for name, value in wanted.items():
         values = sorted({str(other.checked[name]) for other in others})
         if value is not None and str(value) not in values:

@@ -73,7 +73,8 @@ class Parameter:
             if self.choices and str(each) not in self.choices:
                 return f"{self.name}={each!r} must be one of {', '.join(self.choices)}{nearest(each, self.choices)}"
             if self.range and not self._is_in_range(each):
-                return f"{self.name}={each!r} must be {self.range} ({self.comment})"
+                about = self.comment.partition(";")[2].strip()
+                return f"{self.name}={each!r} must be {self.range}" + (f" ({about})" if about else "")
         return None
 
     def _is_in_range(self, value: float) -> bool:

@@ -62,7 +62,7 @@ class Run:
             "finished": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         }
         files.write_json(self.folder / "run.json", self.record)
-        self.lock.release()
+        self.lock.release(force=True)  # however often it was claimed: a trace that failed before has not let go
         print(f"finished in {self.record['seconds']} s, at most {self.record['peak_memory_mib']} MiB")
 
 

@@ -107,8 +107,7 @@ TRACES = "runs:\n  10_trace:\n    model: [smollm-a, smollm-b]\n    corpus: mfrc\
     ("run:\n  10_trace: {}\n", "1: a grid is `runs:`.*where run stands"),
     ("runs:\n  10_trace:\n\t  seed: 1\n", "3: .*indent by spaces"), ("runs: {a: [}\n", "1: "),
     ("runs:\n  10_trace: {seed: *none}\n", "2: found undefined alias"),
-    (b"runs:\n  10_trace: {model: \xff}\n",
-     "2: not UTF-8"),
+    (b"runs:\n  10_trace: {model: \xff}\n", "2: not UTF-8"),
     ("runs:\n  10_trase: {}\n", r"2: 10_trase is no notebook \(is 10_trace meant\?\)"),
     ("runs:\n  10_trace: hello\n", "2: 10_trace: 'hello' must be parameters"),
     ("runs:\n  10_trace: []\n", "2: .* runs nothing"),
@@ -150,6 +149,12 @@ TRACES = "runs:\n  10_trace:\n    model: [smollm-a, smollm-b]\n    corpus: mfrc\
      r"none has model='smollm-c' \(is smollm-. meant"),
     (TRACES + "  40_alignment: {corpus: [boxes], reads: {10_trace: [corpus]}}\n", "5: corpus='boxes' must be one of"),
     (TRACES + "  40_alignment: {corpus: [semeval], reads: {10_trace: [corpus]}}\n", "none agrees in corpus"),
+    (TRACES + "  40_alignment: {reads: {10_trace: [[corpus]]}}\n",
+     "5: reads: 10_trace: .* must be names of parameters"),
+    ("runs:\n  10_trace: {no: 1, ~: 2, 3: 4}\n", "2: 3 is no param.*\n2: False is no param.*\n2: None is no parameter"),
+    ("runs:\n  no: {}\n  ~: {}\n", "2: False is no notebook.*\n3: None is no notebook"),
+    ("runs:\n  10_trace: {? [a, b] : 1}\n",
+     "2: found unhashable key"), ("runs: {}\n---\nruns: {}\n", "2: but found another"),
     (TRACES + "  40_alignment: {reads: {10_trace: }}\n", "5: reads: 10_trace: None must be names of parameters"),
 ])  # fmt: skip
 def test_a_grid_that_is_not_what_it_says_is_refused_with_its_line(tmp_path, text, problem):
@@ -157,9 +162,20 @@ def test_a_grid_that_is_not_what_it_says_is_refused_with_its_line(tmp_path, text
 
 
 def test_all_problems_of_a_grid_are_told_at_once(tmp_path):
-    text = "runs:\n  10_trace:\n    sed: 1\n    model: []\n  20_stepps: {}\n  21_demonstrations:\n    reads: {11: []}\n"
-    lines = refuse(tmp_path, text + "    folder: x\n    seed: -1\n")
-    assert [line.partition(":")[0] for line in lines] == ["4", "5", "8", "9"]  # line 3 is of no run, as 4 is
+    text = """runs:
+  10_trace:
+  - {sed: 1, model: [a]}
+  - {model: []}
+  - {seed: -1, new_tokens: 0}
+  20_stepps: {}
+  21_demonstrations:
+    reads: {10_trace: [], 11_trace: [], 22_label_order: []}
+    folder: x
+    seed: -1
+  22_label_order: {}
+"""
+    lines = [int(line.partition(":")[0]) for line in refuse(tmp_path, text)]
+    assert lines == [3, 4, 5, 5, 6, 8, 8, 9, 10]  # 10_trace has runs, though none is right
 
 
 def test_numbers_are_those_that_stand_there(tmp_path):
