@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
 from mlutils.corpora import Corpus
-from mlutils.files import replacing, write_json
+from mlutils.files import claim, replacing, write_json
 
 SCHEMA = 1
 COLUMNS = {
@@ -43,17 +43,21 @@ class TraceError(ValueError):
 
 
 class Writer:
-    """Writes a trace in parts; opening the same folder again with the same settings goes on with what is missing."""
+    """Writes a trace in parts; opening the same folder again with the same settings goes on with what is missing.
+
+    A folder has one writer: it is held until the trace is finished, or the process ends.
+    """
 
     def __init__(self, folder: Path, settings: dict):
-        """Raises TraceError where the folder holds a trace made with other settings."""
+        """Raises TraceError where the folder holds a trace made with other settings, InUse where it is written to."""
         self.folder = Path(folder)
+        self._lock = claim(self.folder)
         self.parts = self.folder / "parts"
         self.parts.mkdir(parents=True, exist_ok=True)
         settings = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=str))
         head = self.folder / "trace.json"
         if head.exists():
-            before = json.loads(head.read_text())
+            before = json.loads(head.read_text(encoding="utf-8"))
             changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
             if changed:
                 raise TraceError(
@@ -103,7 +107,7 @@ class Writer:
         work: dict[str, dict[str, float]] = {}
         for part in parts:
             if (file := part / "work.json").exists():
-                taken = json.loads(file.read_text())
+                taken = json.loads(file.read_text(encoding="utf-8"))
                 total = work.setdefault(taken.pop("view"), dict.fromkeys(taken, 0))
                 total.update({name: round(total[name] + value, 2) for name, value in taken.items()})
         write_json(self.folder / "work.json", work)
@@ -115,6 +119,7 @@ class Writer:
             joined = {name: np.concatenate(found) for name, found in states.items()}
             with replacing(self.folder / STATES) as draft:
                 save_file(joined, draft)
+        self._lock.release()
 
 
 class Trace:
@@ -126,7 +131,7 @@ class Trace:
         head = self.folder / "trace.json"
         if not head.exists():
             raise TraceError(f"{self.folder} holds no trace: run notebooks/10_trace.ipynb with this folder first")
-        self.settings = json.loads(head.read_text())
+        self.settings = json.loads(head.read_text(encoding="utf-8"))
         if self.settings.get("schema") != SCHEMA:
             raise TraceError(
                 f"{self.folder} was written with schema {self.settings.get('schema')}, this code reads {SCHEMA}: "
@@ -144,7 +149,7 @@ class Trace:
     @property
     def work(self) -> dict[str, dict[str, float]]:
         """Returns the tokens, passes and seconds that each view took, over all the times it was continued."""
-        return json.loads((self.folder / "work.json").read_text())
+        return json.loads((self.folder / "work.json").read_text(encoding="utf-8"))
 
     @cached_property
     def documents(self) -> pd.DataFrame:

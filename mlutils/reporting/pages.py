@@ -26,6 +26,7 @@ from nbconvert import HTMLExporter
 
 from mlutils import paths, runs
 from mlutils.files import write_text
+from mlutils.parameters import read_parameters
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
 BOX = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
@@ -162,7 +163,7 @@ def render_index(records: Sequence[dict], html: Path, title: str = "Runs", back:
 
 def differing(record: dict) -> list[tuple[str, str]]:
     """Returns the parameters of a run, name and value, that are not the notebook's defaults (nor folders)."""
-    defaults = {each.name: each.default for each in runs.read_parameters(record["notebook"])}
+    defaults = {each.name: each.default for each in read_parameters(record["notebook"])}
     given = record.get("parameters", {})
     return [
         (name, _fact(value))
@@ -257,7 +258,7 @@ def _parameters(book, record: dict) -> list[tuple[str, str, str]]:
     book.cells = [cell for cell in book.cells if not HIDDEN & set(cell.metadata.get("tags", [])) - {"setup"}]
     if not record:
         return []
-    comments = {each.name: each.comment for each in runs.read_parameters(record["notebook"])}
+    comments = {each.name: each.comment for each in read_parameters(record["notebook"])}
     return [(name, _fact(value), comments.get(name, "")) for name, value in record.get("parameters", {}).items()]
 
 

@@ -67,7 +67,7 @@ def find(name: str, places: Sequence[Path | str] = ()) -> Path:
 def read_record(folder: Path | str) -> dict:
     """Returns what stands beside an adapter's weights (`run.json`); raises OSError where it is missing or broken."""
     try:
-        return json.loads((Path(folder) / "run.json").read_text())
+        return json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise OSError(f"adapter {folder} has no run.json that can be read ({error}): train it again") from None
 
@@ -75,7 +75,7 @@ def read_record(folder: Path | str) -> dict:
 def read_trained_on(folder: Path | str) -> dict[str, frozenset[str]]:
     """Returns the ids of documents that the model in a folder was trained on, by corpus, where its manifest says."""
     file = Path(folder) / "manifest.json"
-    known = json.loads(file.read_text()).get("trained_on", {}) if file.exists() else {}
+    known = json.loads(file.read_text(encoding="utf-8")).get("trained_on", {}) if file.exists() else {}
     return {corpus: frozenset(ids) for corpus, ids in known.items()}
 
 

@@ -141,7 +141,7 @@ def locate(name: str) -> tuple[str, str | None]:
     if name == DEFAULT:
         folder = paths.cache() / "models" / DEFAULT
         _make_once(folder, dequantise)
-        return str(folder), json.loads((folder / "origin.json").read_text())["sha256"][:16]
+        return str(folder), json.loads((folder / "origin.json").read_text(encoding="utf-8"))["sha256"][:16]
     if name == RANDOM:
         folder = paths.cache() / "models" / f"{RANDOM}-2"
         _make_once(folder, make_random)
