@@ -17,6 +17,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from mlutils.corpora import Corpus
 from mlutils.tracing import prompts, vocabulary
 from mlutils.tracing.engine import shared_beginning
+from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
 from mlutils.training.adaptation import FinetuningError, Job, Recipe, lora, train_on
 from mlutils.training.sft import draw_shown, keep_fitting, passes
@@ -97,7 +98,7 @@ def log_odds(network, batch: dict, words: Sequence[int]) -> torch.Tensor:
     given = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
     states = base.get_decoder()(**given, use_cache=False).last_hidden_state
     at_ends = states[torch.arange(len(states), device=states.device)[:, None], batch["ends"]]
-    both = base.get_output_embeddings()(at_ends).float()[..., list(words)]
+    both = read_out(base, at_ends).float()[..., list(words)]
     return both[..., 0] - both[..., 1]
 
 
