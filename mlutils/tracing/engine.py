@@ -288,5 +288,6 @@ class PackedEngine:
 
 def eos_tokens(model: Model) -> set[int]:
     """Returns the tokens that end a text."""
-    eos = model.network.generation_config.eos_token_id
+    known = model.network.generation_config or model.network.config  # a network that cannot generate has none
+    eos = known.eos_token_id
     return set(eos if isinstance(eos, list) else [eos]) - {None}

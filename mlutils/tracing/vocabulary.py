@@ -18,8 +18,33 @@ def encode(tokenizer, text: str) -> list[int]:
 
 
 def encode_prompts(tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the token ids of whole prompts, with the beginning-of-text token where the model has one."""
-    return tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
+    """Returns the token ids of whole prompts, with the beginning-of-text token where the model has one.
+
+    An end-of-text token that the tokenizer puts behind every text is left out: an answer goes on from its prompt.
+    """
+    if not texts:
+        return []
+    _, behind = framing(tokenizer)
+    ids = tokenizer(list(texts), split_special_tokens=True)["input_ids"]
+    return [each[: len(each) - len(behind)] for each in ids] if behind else ids
+
+
+def framing(tokenizer) -> tuple[list[int], list[int]]:
+    """Returns the special tokens that a tokenizer puts before and behind every text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    return whole[:at], whole[at + len(bare) :]
+
+
+def continue_with(tokenizer, prompt: str, text: str) -> list[int]:
+    """Returns the tokens of a text as they stand behind a prompt; some tokenizers mark where a text begins.
+
+    The last of the prompt's tokens is among them where it also holds the text's beginning.
+    """
+    before, whole = encode(tokenizer, prompt), encode(tokenizer, prompt + text)
+    shared = next((i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+    return whole[min(shared, len(whole) - 1) :]
 
 
 def offsets(tokenizer, ids: Sequence[int]) -> list[int]:
