@@ -37,14 +37,20 @@ def framing(tokenizer) -> tuple[list[int], list[int]]:
     return whole[:at], whole[at + len(bare) :]
 
 
-def continue_with(tokenizer, prompt: str, text: str) -> list[int]:
-    """Returns the tokens of a text as they stand behind a prompt; some tokenizers mark where a text begins.
+def answer_tokens(tokenizer, words: Sequence[str], conventions: str = "ours") -> list[int]:
+    """Returns the first token of each word as it answers a question, which ends in a colon.
 
-    The last of the prompt's tokens is among them where it also holds the text's beginning.
+    It is read behind the colon: some tokenizers mark where a text begins, and all words would begin with that mark.
+    By the `released` conventions the question ends in a blank, and a word has none before it.
     """
-    before, whole = encode(tokenizer, prompt), encode(tokenizer, prompt + text)
-    shared = next((i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
-    return whole[min(shared, len(whole) - 1) :]
+    colon = encode(tokenizer, ":")
+    tokens = []
+    for word in words:
+        text = word if conventions == "released" else f" {word}"
+        whole = encode(tokenizer, f":{text}")
+        behind = whole[len(colon) :] if whole[: len(colon)] == colon else []
+        tokens.append((behind or encode(tokenizer, text))[0])
+    return tokens
 
 
 def offsets(tokenizer, ids: Sequence[int]) -> list[int]:
@@ -132,7 +138,10 @@ def _starting_token(tokenizer, text: str, at: int) -> int | None:
 
 @lru_cache(maxsize=4)
 def _texts(tokenizer) -> list[str]:
-    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    """Returns the text of each token within a text: at its beginning some tokenizers drop a blank."""
+    before = encode(tokenizer, "x")
+    length = len(tokenizer.decode(before))
+    return [text[length:] for text in tokenizer.batch_decode([[*before, i] for i in range(len(tokenizer))])]
 
 
 def _separators(tokenizer, form: str) -> dict[str, list[int]]:

@@ -134,7 +134,9 @@ def tune(model: Model, training: Corpus, held: Corpus, recipe: Recipe, name: str
     examples = keep_fitting(rows, training.name)
     held_questions = write_questions(held, training, recipe.train_shots, recipe.seed)
     aside = keep_fitting(encode_questions(model, held, held_questions), held.name)
-    words = tuple(vocabulary.encode(model.tokenizer, f" {word}")[0] for word in prompts.UNARY_ANSWERS)
+    words = vocabulary.answer_tokens(model.tokenizer, prompts.UNARY_ANSWERS)
+    if len(set(words)) < 2:
+        raise FinetuningError(f"{model.name}'s tokenizer begins {prompts.UNARY_ANSWERS} alike: take sft")
 
     def build(settings: dict, ordered: list[dict]) -> SoftTrainer:
         set_seed(recipe.seed)  # the adapter's first weights are random
