@@ -114,11 +114,12 @@ def read_base(source: Path | str) -> str | None:
             "alone"
         )
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))["base_model_name_or_path"] or None
+        base = json.loads(Path(file).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise AdapterError(
-            f"{file} does not name the adapter's base model (base_model_name_or_path): {error!r}"
-        ) from None
+        raise AdapterError(f"{file} cannot be read ({error!r}): get the adapter again") from None
+    if not base:
+        raise AdapterError(f"{file} does not name the adapter's base model: write it there (base_model_name_or_path)")
+    return base
 
 
 def apply_folder(model, name: str, source: Path | str):

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import torch
 
 from mlutils.tracing.engine import BadLogits, Draft, Written, eos_tokens
-from mlutils.tracing.models import Model, moves_positions
+from mlutils.tracing.models import Model, close, moves_positions
 
 TRIAL = [[5, 6, 7, 8, 9, 10], [11, 7, 5]]  # token ids of two prompts of different length
-CLOSE = {torch.float32: 1e-3}  # standard deviations of logits that padding may change them by
-ROUGHLY = 0.2  # the same where numbers are rounded more
 _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # network -> whether its batches can be padded
 
 
@@ -49,7 +47,7 @@ class PaddedEngine:
             for at, logits in enumerate(torch.from_numpy(written.logits)):
                 alone = self._alone([*prompt, *written.tokens[:at]])[0][few].double()
                 both = torch.stack([logits, read.double()]) if at == 0 else logits[None]
-                if not (both - alone).abs().max() <= CLOSE.get(self.model.dtype, ROUGHLY) * alone.std():
+                if not (both - alone).abs().max() <= close(self.model.dtype) * alone.std():
                     return False
         return True
 

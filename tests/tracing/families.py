@@ -1,7 +1,7 @@
 """Tiny random models of the decoder families that the installed transformers has."""
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 PACKED = ("llama", "qwen2", "qwen3", "mistral", "olmo", "olmo2", "smollm3", "granite")
@@ -50,7 +50,9 @@ def build(family: str, vocabulary: int = 120, **changes):
         sizes["vocab_size"] = vocabulary
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**sizes)).eval()
+        config = CONFIG_MAPPING[family](**sizes)
+        kinds = (AutoModelForCausalLM, AutoModelForImageTextToText)
+        network = next(kind for kind in kinds if type(config) in kind._model_mapping).from_config(config).eval()
     for parameter in network.parameters():
         if parameter.ndim > 1:
             parameter.data *= 3  # sharper than the usual start: what differs can be seen

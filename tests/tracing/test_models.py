@@ -66,7 +66,7 @@ def test_a_head_of_few_bits_is_multiplied_in_float32(dtype, engine, llama):
         wanted = state @ model.network.get_input_embeddings().weight[select].float().T
         assert np.abs(written.logits[0] - wanted.numpy()).max() < 1e-4
         rounded = (state.to(model.dtype) @ model.network.get_input_embeddings().weight[select].T).float()
-        assert len(set(rounded.tolist())) < 0.8 * len(select) or dtype == "float16"  # as it was: many are equal
+        assert len(set(rounded.tolist())) < 0.9 * len(select) or dtype == "float16"  # as it was: many are equal
         assert len(set(written.logits[0].tolist())) > 0.99 * len(select)
         assert written.tokens == [int(model.network(torch.tensor([sequence])).logits[0, -1].argmax())]
     assert type(llama.network.get_output_embeddings()) is torch.nn.Linear  # float32 is left as it is
@@ -284,7 +284,10 @@ def test_a_network_that_reads_on_both_sides_is_refused(llama, tmp_path):
     config = BertConfig(
         vocab_size=508, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
     )
-    write(BertLMHeadModel(config), llama.tokenizer, tmp_path)
+    network = BertLMHeadModel(config)
+    for parameter in network.parameters():
+        parameter.data *= 3
+    write(network, llama.tokenizer, tmp_path)
     with pytest.raises(OSError, match="is no causal language model .BertLMHeadModel reads what comes behind"):
         load(tmp_path)
 
