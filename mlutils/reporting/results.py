@@ -21,9 +21,10 @@ def write_tables(folder: Path, claims: pd.DataFrame, alignment: pd.DataFrame) ->
     headline.md: a small table a corpus; verdicts.md: the matrix, each cell a link; claims.md: the statistics behind it;
     finetuning.md: tuned minus base. Those that have no rows are not written. claims, alignment: of all runs.
     """
-    matrix = verdicts.matrix(
-        claims, lambda told, claim: Markup(f"[{', '.join(told.values())}](claims.md#{claim.lower()})")
-    )
+
+    def link(told: dict[str, str], claim: str) -> Markup:
+        return Markup(f"[{', '.join(told.values())}](claims.md#{claim.lower()})")
+
     told = dict(list(verdicts.details(claims).groupby("Claim", sort=False)))
     parts = [
         f"## {claim}\n\n{words}\n\n"
