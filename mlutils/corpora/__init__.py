@@ -9,7 +9,7 @@ import numpy as np
 
 from mlutils.corpora import boxes, hatexplain, msp_podcast, sampling, tabular, vignettes
 from mlutils.corpora.agreement import describe
-from mlutils.corpora.corpus import Corpus, concatenate, parts
+from mlutils.corpora.corpus import Corpus, EmptyError, concatenate, parts
 
 __all__ = [
     "NAMES",
@@ -49,14 +49,22 @@ def load(
     look for the published ids in all splits at hand, whatever `split` says). limit: at most so many documents. seed: of
     the sample; synthetic corpora have their own `generator_seed`, so that another sample is of the same documents.
     options: of the reader, e.g. annotations="subset" (GoEmotions), source="official" (Boxes). Raises ValueError for a
-    name, option or value that does not exist, SourceError where a file cannot be had.
+    name, option or value that does not exist and for a sample without documents, EmptyError for a split without them,
+    SourceError where a file cannot be had.
     """
     reader = _reader(name, options)
     if sample in sampling.PAPER_SETS:
         split = "all"
         if name == "goemotions":
             options.setdefault("only_voted", False)  # the paper's comments, voted on in the file at hand or not
-    return sampling.sample_corpus(reader(split, **options), sample, limit, seed)
+    whole = reader(split, **options)
+    drawn = sampling.sample_corpus(whole, sample, limit, seed)
+    if not len(drawn):
+        raise ValueError(
+            f"{name}: sample {sample!r} is asked for, and none of the {len(whole):,} documents of split {split!r} "
+            f"{sampling.WHO[sample]}: take another sample or split"
+        )
+    return drawn
 
 
 def is_ours(name: str, options: Mapping | None = None) -> bool:
@@ -86,7 +94,12 @@ def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
     small = corpus.name == "goemotions" and options.get("annotations") == "subset"
     small |= corpus.name == "hatexplain" and hatexplain.resolve(options.get("files", "auto")) == "parts"
     for split in ("all",) if small else ("train", "all"):
-        candidates = reader(split, **options)
+        try:
+            candidates = reader(split, **options)
+        except EmptyError:
+            if split == "all":
+                raise
+            continue  # a release without a train split
         if set(candidates.labels) != set(corpus.labels):
             raise ValueError(
                 f"{corpus.name}: the labels of split {split!r} are not those of the test documents "
@@ -133,6 +146,11 @@ def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) 
     """
     aside = split_training(training_documents(tested, **options))[1]
     drawn = sampling.sample_corpus(aside, sampling.DRAWN_AS.get(tested.sample, tested.sample), limit, seed)
+    if not len(drawn):
+        raise ValueError(
+            f"{tested.name}: of the {len(aside):,} training documents that are set aside none can be drawn as the "
+            f"sample {tested.sample!r} is: take another sample, or leave reserve at 0"
+        )
     return drawn.take(np.arange(len(drawn)), "reserve")
 
 
