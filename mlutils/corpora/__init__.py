@@ -149,7 +149,7 @@ def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) 
     if not len(drawn):
         raise ValueError(
             f"{tested.name}: of the {len(aside):,} training documents that are set aside none can be drawn as the "
-            f"sample {tested.sample!r} is: take another sample, or leave reserve at 0"
+            f"sample {tested.sample!r} is: take another sample, or none (reserve=0, fit_on='tested')"
         )
     return drawn.take(np.arange(len(drawn)), "reserve")
 
