@@ -16,8 +16,10 @@ __all__ = [
     "Corpus",
     "add_gold",
     "describe",
+    "find_untested",
     "is_ours",
     "load",
+    "plain",
     "reserve",
     "split_training",
     "training_documents",
@@ -105,7 +107,7 @@ def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
                 f"{corpus.name}: the labels of split {split!r} are not those of the test documents "
                 f"({corpus.split!r}), so nothing can be learned about them; a baseline needs the same labels"
             )
-        left = _untested(candidates, corpus, *others)
+        left = find_untested(candidates, corpus, *others)
         if candidates.has_votes.any():
             left &= candidates.has_votes
         if left.any():
@@ -122,7 +124,7 @@ def split_training(training: Corpus) -> tuple[Corpus, Corpus]:
     encoder and no demonstration has seen.
     """
     aside = training.take(sampling.reserved(training.documents["id"]), "reserve")
-    return training.take(_untested(training, aside)), aside  # a text that stands twice is on one side only
+    return training.take(find_untested(training, aside)), aside  # a text that stands twice is on one side only
 
 
 def add_gold(training: Corpus, others: Sequence[Corpus], limit: int, seed: int = 0) -> Corpus:
@@ -134,7 +136,7 @@ def add_gold(training: Corpus, others: Sequence[Corpus], limit: int, seed: int =
     if training.name != "goemotions":
         raise ValueError(f"{training.name} has no further documents with gold sets only: leave gold_limit at 0")
     known = READERS[training.name]("train", annotations="none")
-    rows = np.flatnonzero(_untested(known, training, *others))
+    rows = np.flatnonzero(find_untested(known, training, *others))
     known = known.take(np.random.default_rng(seed).permutation(rows)[:limit])
     return concatenate([training, replace(known, votes=known.gold.astype(float))], training.split)
 
@@ -154,12 +156,14 @@ def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) 
     return drawn.take(np.arange(len(drawn)), "reserve")
 
 
-def _plain(text):
+def plain(text: str) -> str:
+    """Returns a text as copies are told by: without regard to case and white space."""
     return re.sub(r"\s+", " ", text).strip().casefold()
 
 
-def _untested(candidates, *tested):
+def find_untested(candidates: Corpus, *tested: Corpus) -> np.ndarray:
+    """Returns which documents are not tested, nor a copy of the text of one that is: bool (D,)."""
     ids = {document for corpus in tested for document in corpus.documents["id"]}
-    texts = {_plain(text) for corpus in tested for text in corpus.documents["text"]}
-    left = [not (each.id in ids or _plain(each.text) in texts) for each in candidates.documents.itertuples(index=False)]
+    texts = {plain(text) for corpus in tested for text in corpus.documents["text"]}
+    left = [not (each.id in ids or plain(each.text) in texts) for each in candidates.documents.itertuples(index=False)]
     return np.array(left, dtype=bool)
