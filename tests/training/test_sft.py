@@ -126,6 +126,23 @@ def test_a_tuned_model_writes_what_it_was_taught_and_the_base_stays_as_it_was(mo
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.parametrize("loss_on", ["answer", "all"])
+def test_the_held_out_loss_is_the_mean_over_tokens_whatever_the_batch(model, corpus, tmp_path, loss_on):
+    train, held = corpus.take(range(16)), corpus.take(range(16, 29))  # thirteen: the last batch is short, too
+    nats, tokens = 0.0, 0
+    for example in sft.encode_pairs(model, *sft.write_pairs(TEMPLATE, held, train), loss_on):
+        ids, labels = torch.tensor(example["input_ids"]), torch.tensor(example["labels"])
+        with torch.no_grad():
+            logits = model.network(ids[None]).logits[0, :-1]
+        nats += torch.nn.functional.cross_entropy(logits, labels[1:], ignore_index=-100, reduction="sum").item()
+        tokens += (labels[1:] != -100).sum().item()
+    found = []
+    for batch in (1, 4, 5, 16):
+        recipe = dataclasses.replace(QUICK, batch=batch, evaluations=1, loss_on=loss_on)
+        found.append(sft.tune(model, TEMPLATE, train, held, recipe, f"{NAME}{batch}", tmp_path)["held_loss"].iloc[0])
+    assert found == pytest.approx([nats / tokens] * 4, abs=2e-5)
+
+
 def test_what_is_finished_is_not_trained_again_and_another_recipe_is_refused(model, corpus, tmp_path, monkeypatch):
     train, held = corpus.take(range(16)), corpus.take(range(32, 40))
     curve = sft.tune(model, TEMPLATE, train, held, QUICK, NAME, tmp_path)
