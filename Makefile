@@ -1,12 +1,13 @@
-# A word each: paper, test, lab, site, smoke, unit, lint, plan, clean.  `make paper GRID=real` runs another grid of grids/.
+# A word each: paper, test, lab, site, smoke, unit, lint, plan, unlock, clean.  `make paper GRID=real` runs another grid of grids/.
 GRID ?= laptop
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUTF8 := 1
 # On a GPU, runs that ask a model take turns; on cores alone, two at a time are faster than one after the other.
 SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
 
-.PHONY: paper test lab site smoke unit lint plan miniatures clean
+.PHONY: paper test lab site smoke unit lint plan unlock miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
@@ -37,6 +38,9 @@ lint: .venv/ready
 
 plan: .venv/ready  ## what `make paper` would run
 	@$(SNAKE) --config grid=$(GRID) -n
+
+unlock: .venv/ready  ## after a Snakemake that was killed left its lock
+	@$(SNAKE) --config grid=$(GRID) --unlock
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \

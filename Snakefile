@@ -4,13 +4,16 @@ A run executes a copy of its notebook. The executed copy is an output, so it is 
 attempt stays beside it as `attempt.ipynb` with `attempt.log`. A trace goes on where it stopped.
 """
 
-import json
+import os
+import subprocess
 import sys
 
-from mlutils import paths, runs
+import yaml
+
+from mlutils import grids, paths
 
 GRID = config.get("grid", "laptop")
-POINTS = runs.read_grid(paths.GRIDS / f"{GRID}.yaml")
+POINTS = grids.read_grid(paths.GRIDS / f"{GRID}.yaml", paths.RESULTS / GRID)
 ROOT = f"results/{GRID}"
 MODEL = "(05|06|07|10)_[^/]+"  # notebooks that load a language model
 CODE = sorted(str(p.relative_to(paths.ROOT)) for p in (paths.ROOT / "mlutils").rglob("*.py"))
@@ -23,26 +26,48 @@ def read_by(wildcards):
     return [f"{ROOT}/{key}/notebook.ipynb" for key in POINTS[f"{wildcards.notebook}/{wildcards.name}"].reads]
 
 
-def parameters_of(wildcards):
-    """Returns all that the run is given, as one JSON document."""
+def parameters_of(wildcards, input):
+    """Returns all that the run is given, as one line of YAML.
+
+    JSON will not do, as papermill takes its 5e-05 for a text. Snakemake does not compare what is made of `input`, and
+    need not: a run's name holds a hash of its parameters, and the files that it reads are compared.
+    """
     point = POINTS[f"{wildcards.notebook}/{wildcards.name}"]
     given = {**point.parameters, "folder": f"{ROOT}/{point.key}"}
     if point.reads:
         given["reads"] = [f"{ROOT}/{key}" for key in point.reads]
-    return json.dumps(given)
+    return yaml.safe_dump(given, default_flow_style=True, width=float("inf")).strip()
 
 
 def is_small(wildcards):
     """Returns whether a run's model is so small that a second core would not help it: two such runs go at once."""
     point = POINTS[f"{wildcards.notebook}/{wildcards.name}"]
-    model = runs.check_parameters(point.notebook, point.parameters).get("model", "")
-    return wildcards.notebook == "05_miniatures" or model.startswith(("miniature-", "random-llama"))
+    small = point.checked.get("model", "").startswith(("miniature-", "random-llama"))
+    return wildcards.notebook == "05_miniatures" or small
 
 
-EXECUTE = (
-    "TQDM_DISABLE=1 OMP_NUM_THREADS={threads} papermill --kernel python3 --no-progress-bar --log-output "
-    "{input.notebook} {log.notebook} -y {params.given:q} > {log.text} 2>&1 && mv {log.notebook} {output.notebook}"
+# On Linux, a run ends with the Snakemake that started it, however that ends.
+ALONG = "setpriv --pdeathsig TERM"
+if subprocess.run(f"{ALONG} true", shell=True, capture_output=True).returncode:
+    ALONG = ""
+os.environ["KERNEL_DIED"] = (  # said where it happened; in the command it would stand in every error
+    "The notebook stopped because its kernel died, most often as memory ran out; what a trace or a training has written "
+    "is kept. Run the same command again, with fewer runs at a time (--cores 1) or on a machine with more memory."
 )
+EXECUTE = f"""
+    execute() {{{{
+        {ALONG} papermill --kernel python3 --no-progress-bar --log-output {{input.notebook}} {{log.notebook}} \\
+            -y {{params.given:q}} > {{log.text}} 2>&1 && mv {{log.notebook}} {{output.notebook}} && return
+        code=$?
+        # papermill says 138 where a kernel died; 137 is papermill itself, killed
+        if [ $code = 138 ] || [ $code = 137 ]; then echo "$KERNEL_DIED" >> {{log.text}}; fi
+        tail -n 20 {{log.text}} >&2
+        return $code
+    }}}}
+    export -f execute
+    export PYTHONUTF8=1 TQDM_DISABLE=1 OMP_NUM_THREADS={{threads}}
+    exec {ALONG} bash -c execute
+"""
 
 
 rule all:

@@ -2,13 +2,39 @@
 
 import json
 import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+from filelock import BaseFileLock, FileLock, Timeout
+
+
+class InUse(RuntimeError):
+    """Raised where another process writes into a folder; says which."""
+
+
+def claim(folder: Path | str) -> BaseFileLock:
+    """Makes a folder this process's own and returns the lock, which ends with `release` or with the process.
+
+    A process may claim a folder several times. Raises InUse where another one holds it.
+    """
+    file = Path(folder) / ".lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, is_singleton=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = file.read_text(encoding="utf-8").strip() or "another process"
+        raise InUse(f"{folder} is being written by {holder}: wait until it has finished, or end it first") from None
+    if lock.lock_counter == 1:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        file.write_text(f"process {os.getpid()} on {platform.node()}, since {started} UTC\n", encoding="utf-8")
+    return lock
 
 
 @contextmanager

@@ -1,112 +1,31 @@
-"""Runs: parameters checked, seeds set, `run.json` written, runs of a grid planned and collected.
+"""Runs: parameters checked, seeds set, `run.json` written, finished runs collected.
 
-A run is one notebook executed with one set of parameters into one folder. What a notebook may be given stands in its
-cell tagged `parameters`: one a line, typed, with a comment whose part before a semicolon lists the choices, if it
-holds ` | `.
+A run is one notebook executed with one set of parameters into one folder.
 """
 
-import ast
 import hashlib
-import itertools
 import json
 import os
 import platform
 import random
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import psutil
-import yaml
+from filelock import BaseFileLock
 
 from mlutils import files, paths, sources
+from mlutils.parameters import ParameterError, convert, find_problems, nearest, read_parameters
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
 PLAIN = (str, int, float, bool, list, dict, type(None))
-
-
-class ParameterError(ValueError):
-    """Raised where parameters are unknown, of another type, or not among the choices; names all of them."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A line of a notebook's parameters cell."""
-
-    name: str
-    kind: str  # str, int, float, bool, dict, list[str], list[int], list[float]
-    default: object
-    comment: str
-
-    @property
-    def choices(self) -> list[str]:
-        """Returns the values that the comment allows; none listed means any."""
-        listed = self.comment.partition(";")[0]
-        return [choice.strip() for choice in listed.split(" | ")] if " | " in listed else []
-
-    def problem(self, value) -> str | None:
-        """Returns what is wrong with a value, or None."""
-        if not _fits(value, self.kind):
-            return f"{self.name}={value!r} must be of type {self.kind} ({self.comment})"
-        for each in value if isinstance(value, list) else [value]:
-            if self.choices and str(each) not in self.choices:
-                return f"{self.name}={each!r} must be one of {', '.join(self.choices)}"
-        return None
-
-
-def _fits(value, kind: str) -> bool:
-    if kind.startswith("list["):
-        return isinstance(value, list) and all(_fits(each, kind[5:-1]) for each in value)
-    if isinstance(value, bool):
-        return kind == "bool"
-    return isinstance(value, {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict}[kind])
-
-
-def read_parameters(notebook: str) -> list[Parameter]:
-    """Returns the parameters of `notebooks/<notebook>.ipynb`.
-
-    Raises ParameterError where the cell is missing or a line has no type or no value: papermill's own reading
-    (`papermill --help-notebook`) passes over a line that it cannot read, one with `=` in its comment for instance.
-    """
-    path = paths.NOTEBOOKS / f"{notebook}.ipynb"
-    cells = nbformat.read(path, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise ParameterError(f"{path.name} needs one cell tagged parameters, it has {len(tagged)}")
-    lines = tagged[0].splitlines()
-    parameters = []
-    for statement in ast.parse(tagged[0]).body:
-        if not isinstance(statement, ast.AnnAssign) or statement.value is None:
-            raise ParameterError(
-                f"{path.name}: write {lines[statement.lineno - 1]!r} as `name: type = value  # choices`"
-            )
-        comment = lines[statement.end_lineno - 1].partition("  # ")[2].strip()
-        name, kind = statement.target.id, ast.unparse(statement.annotation)
-        parameters.append(Parameter(name, kind, ast.literal_eval(statement.value), comment))
-    return parameters
-
-
-def check_parameters(notebook: str, given: Mapping) -> dict:
-    """Returns the notebook's parameters with the given values.
-
-    Raises ParameterError that names every unknown, ill-typed or not allowed value at once.
-    """
-    known = {parameter.name: parameter for parameter in read_parameters(notebook)}
-    problems = [
-        f"{name} is no parameter of {notebook}; it has {', '.join(known)}" for name in given if name not in known
-    ]
-    problems += [p for name, value in given.items() if name in known and (p := known[name].problem(value))]
-    if problems:
-        raise ParameterError("; ".join(problems))
-    return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
 
 @dataclass
@@ -117,6 +36,7 @@ class Run:
     parameters: dict
     folder: Path
     record: dict
+    lock: BaseFileLock  # on the folder
     started: float = field(default_factory=time.time)
     tables: list[str] = field(default_factory=list)
 
@@ -142,29 +62,39 @@ class Run:
             "finished": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         }
         files.write_json(self.folder / "run.json", self.record)
+        self.lock.release(force=True)  # however often it was claimed: a trace that failed before has not let go
         print(f"finished in {self.record['seconds']} s, at most {self.record['peak_memory_mib']} MiB")
 
 
-def start(notebook: str, namespace: Mapping) -> Run:
+def start(notebook: str, namespace: MutableMapping) -> Run:
     """Checks the parameters that stand in a notebook's namespace (`globals()`), sets seeds, and says what runs where.
 
     Every plain value in the namespace must be a declared parameter: papermill adds unknown names without an error.
-    Raises ParameterError that names all problems at once.
+    Values become what their types say (5e-05, which papermill's -y takes for a text, a number). The folder is the
+    run's own until it has finished or its process has ended.
+    Raises ParameterError that names all problems at once, InUse where another process writes into the folder.
     """
     hidden = {"In", "Out", "exit", "quit"}
+    known = read_parameters(notebook)
+    names = {parameter.name for parameter in known}
     given = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_") and name not in hidden and isinstance(value, PLAIN)
+        if name in names or (not name.startswith("_") and name not in hidden and isinstance(value, PLAIN))
     }
-    parameters = check_parameters(notebook, given)
+    problems = find_problems(notebook, known, given)
+    unread = [] if "reads" in problems else _find_unread(given.get("reads", []))
+    if problems or unread:
+        raise ParameterError("; ".join([*problems.values(), *unread]))
+    parameters = {parameter.name: parameter.default for parameter in known} | convert(known, given)
+    namespace.update(parameters)
     seed = parameters.get("seed", 0)
     random.seed(seed)
     np.random.seed(seed)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)
     folder = Path(parameters["folder"] or paths.RESULTS / "by-hand" / notebook)
-    folder.mkdir(parents=True, exist_ok=True)
+    lock = files.claim(folder)
     (folder / "run.json").unlink(missing_ok=True)  # there is one only when a run has finished
     record = {
         "notebook": notebook,
@@ -176,7 +106,25 @@ def start(notebook: str, namespace: Mapping) -> Run:
     }
     print(f"{notebook} at {record['commit'][:10]}{' (changed since)' if record['dirty'] else ''}, {record['device']}")
     print(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
-    return Run(notebook, parameters, folder, record)
+    return Run(notebook, parameters, folder, record, lock)
+
+
+def _find_unread(reads: Iterable[str]) -> list[str]:
+    """Returns what is wrong with the folders of runs that a notebook is to read."""
+    problems, seen = [], set()
+    for path in reads:
+        folder = Path(path).absolute()
+        if folder.resolve() in seen:
+            problems.append(f"reads has {path} twice: leave one out")
+        elif not folder.is_dir():
+            beside = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+            problems.append(f"reads: there is no folder {folder}{nearest(folder.name, beside)}")
+        elif not (folder / "run.json").exists() and not has_trace(folder):
+            runs = [each.parent.name for each in folder.glob("*/run.json")]
+            what = f"give its folders {', '.join(sorted(runs))}" if runs else "let its notebook finish first"
+            problems.append(f"reads: {path} holds no run: {what}")
+        seen.add(folder.resolve())
+    return problems
 
 
 def commit() -> dict:
@@ -231,98 +179,6 @@ def _peak_memory() -> int:
     return max(peak * (1 if sys.platform == "darwin" else 1024), info.rss)
 
 
-# -- grids ---------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Point:
-    """One run of a grid: notebook, name of its folder, parameters, and the points that it reads."""
-
-    notebook: str
-    name: str
-    parameters: dict
-    reads: tuple[str, ...] = ()  # "notebook/name"
-
-    @property
-    def key(self) -> str:
-        return f"{self.notebook}/{self.name}"
-
-
-def read_grid(path: Path | str) -> dict[str, Point]:
-    """Returns the points of a grid file, by `notebook/name`, in the order of the file.
-
-    A block names a notebook; a list of blocks are several of the same notebook. Lists are axes, and every combination
-    of their values is a run; a value that is itself a mapping sets several parameters at once.
-    `reads: {notebook: [names]}` gives a run the folders of that notebook's runs (parameter `reads`), those of the
-    blocks before its own that agree with it in the parameters named; `reads: {notebook: {name: value}}` those that have
-    this value (no value: the run's own).
-    Raises ParameterError where parameters do not fit the notebooks; all problems are reported at once.
-    """
-    blocks = yaml.safe_load(Path(path).read_text())["runs"]
-    points: dict[str, Point] = {}
-    problems = []
-    each = ((notebook, part) for notebook, block in blocks.items() for part in _as_list(block))
-    for notebook, block in each:
-        block, before = dict(block or {}), dict(points)
-        reads = block.pop("reads", {})
-        for axes, parameters in _combinations(block):
-            try:
-                checked = check_parameters(notebook, parameters)
-            except ParameterError as error:
-                problems.append(str(error))
-                continue
-            read = tuple(
-                key
-                for key, other in before.items()
-                for source, names in reads.items()
-                if other.notebook == source and _agrees(other, names, checked)
-            )
-            point = Point(notebook, _name(axes, parameters), parameters, read)
-            if point.key in points:
-                problems.append(f"{point.key} is there twice")
-            points[point.key] = point
-    if problems:
-        raise ParameterError(f"{path}: " + "; ".join(problems))
-    return points
-
-
-def _as_list(block) -> list:
-    return block if isinstance(block, list) else [block]
-
-
-def _agrees(other: Point, names: Iterable[str] | Mapping[str, object], checked: Mapping) -> bool:
-    wanted = names if isinstance(names, Mapping) else dict.fromkeys(names)
-    return all(_value(other, name) == (checked[name] if value is None else value) for name, value in wanted.items())
-
-
-def _value(point: Point, name: str):
-    return check_parameters(point.notebook, point.parameters).get(name)
-
-
-def _combinations(block: Mapping) -> Iterable[tuple[dict, dict]]:
-    """Yields for each point the values of its axes, and all its parameters."""
-    axes = {name: values for name, values in block.items() if isinstance(values, list)}
-    fixed = {name: value for name, value in block.items() if name not in axes}
-    for values in itertools.product(*axes.values()):
-        chosen: dict = {}
-        for name, value in zip(axes, values, strict=True):
-            chosen |= value if isinstance(value, Mapping) else {name: value}
-        yield chosen, {**fixed, **chosen}
-
-
-def _name(axes: Mapping, parameters: Mapping) -> str:
-    """Returns a folder name: the values of the axes, and a hash of all parameters.
-
-    With the hash, another seed or number of shots is another run beside the old one, and nothing is overwritten.
-    """
-    flat = {
-        k: v for name, value in axes.items() for k, v in (value if isinstance(value, dict) else {name: value}).items()
-    }
-    flat = {name: "+".join(map(str, value)) if isinstance(value, list) else value for name, value in flat.items()}
-    words = [value if isinstance(value, str) else f"{name}={value}" for name, value in flat.items()]
-    words = [re.sub(r"[^\w.+=-]+", "_", word).strip("_.") for word in words]
-    digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()[:6]
-    return "-".join([*words, digest])
-
-
 def has_trace(folder: Path | str) -> bool:
     """Returns whether a run's folder holds a trace."""
     return (Path(folder) / "trace.json").exists()
@@ -333,5 +189,5 @@ def collect(folders: Iterable[Path | str]) -> list[dict]:
     found = []
     for folder in map(Path, folders):
         if (folder / "run.json").exists():
-            found.append({**json.loads((folder / "run.json").read_text()), "folder": folder})
+            found.append({**json.loads((folder / "run.json").read_text(encoding="utf-8")), "folder": folder})
     return found

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
 from mlutils.corpora import Corpus
-from mlutils.files import making, read_json, replacing, write_json
+from mlutils.files import claim, making, read_json, replacing, write_json
 from mlutils.sources import checksum
 
 SCHEMA = 1
@@ -48,13 +48,17 @@ class TraceError(ValueError):
 
 
 class Writer:
-    """Writes a trace in parts; opening the same folder again with the same settings goes on with what is missing."""
+    """Writes a trace in parts; opening the same folder again with the same settings goes on with what is missing.
+
+    A folder has one writer: it is held until the trace is finished, or the process ends.
+    """
 
     def __init__(self, folder: Path, settings: dict):
         """Takes away parts that are not whole, and says so. Raises TraceError where the folder holds a trace made with
-        other settings, or settings that cannot be read.
+        other settings, or settings that cannot be read, InUse where it is written to.
         """
         self.folder = Path(folder)
+        self._lock = claim(self.folder)
         self.parts = self.folder / "parts"
         self.parts.mkdir(parents=True, exist_ok=True)
         settings = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=str))
@@ -125,6 +129,7 @@ class Writer:
             frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
             with replacing(self.folder / f"{name}.parquet") as draft:
                 pd.concat(frames, ignore_index=True).to_parquet(draft)
+        self._lock.release()
 
     def _all_parts(self) -> list[Path]:
         return sorted(part for part in self.parts.iterdir() if not part.name.startswith("."))

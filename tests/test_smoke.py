@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from mlutils import paths, runs
+from mlutils import grids, paths
 from mlutils.traces import Trace
 
 ROOT = paths.RESULTS / "smoke"
-POINTS = runs.read_grid(paths.GRIDS / "smoke.yaml")
+POINTS = grids.read_grid(paths.GRIDS / "smoke.yaml")
 REPORTS = [key for key in POINTS if not key.startswith("90_paper/")]
 pytestmark = pytest.mark.skipif(not (ROOT / "paper.html").exists(), reason="run `make smoke` first")
 

@@ -5,15 +5,15 @@ from itertools import product
 import pandas as pd
 
 from mlutils.reporting import drawing
-from mlutils.reporting.drawing import Drawing, handle, plain
+from mlutils.reporting.drawing import Drawing, handle, line, plain, told
 from mlutils.reporting.looks import BLUE, GREEN, RED
 from mlutils.reporting.published import corpus_title
 from mlutils.reporting.tables import MISSING
 
-LOOKS = {  # segment: title, colour, marker, dash
-    "first": ("first tokens of earlier labels", RED, "^", "-"),
-    "answer": ("answer so far", GREEN, "s", "--"),
-    "input": ("input", BLUE, "o", ":"),
+LOOKS = {  # segment: title and style
+    "first": ("first tokens of earlier labels", line(RED, "^", linewidth=1.0, markersize=3)),
+    "answer": ("answer so far", line(GREEN, "s", "--", linewidth=1.0, markersize=3)),
+    "input": ("input", line(BLUE, "o", ":", linewidth=1.0, markersize=3)),
 }
 PUBLISHED = {"input": "input_avg_pct", "answer": "label_avg_pct", "first": "label_first_token_avg_pct"}
 TITLES = {
@@ -42,11 +42,11 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
             if title := TITLES.get((quantity.segment, quantity.quantity)):
                 row[title] = _write(quantity.mean, quantity.low, quantity.high)
         rows.append(row | {"steps": str(found["steps"].iloc[0]), "documents": str(found["documents"].iloc[0])})
-    for line in published[published["corpus"].isin(table["corpus"])].to_dict("records"):
-        row = {"corpus": corpus_title(line["corpus"]), "model": line["model"], "prompts": "published"}
-        row |= {TITLES[name, "per_token"]: f"{line[column]:g}" for name, column in PUBLISHED.items()}
+    for printed in published[published["corpus"].isin(table["corpus"])].to_dict("records"):
+        row = {"corpus": corpus_title(printed["corpus"]), "model": printed["model"], "prompts": "published"}
+        row |= {TITLES[name, "per_token"]: f"{printed[column]:g}" for name, column in PUBLISHED.items()}
         for name in ("first", "answer"):
-            row[TITLES[name, "ratio"]] = f"{line[PUBLISHED[name]] / line[PUBLISHED['input']]:.1f}"
+            row[TITLES[name, "ratio"]] = f"{printed[PUBLISHED[name]] / printed[PUBLISHED['input']]:.1f}"
         rows.append(row)
     columns = ["corpus", "model", "prompts", *TITLES.values(), "steps", "documents"]
     return pd.DataFrame(rows, columns=columns).fillna("").sort_values("corpus", kind="stable", ignore_index=True)
@@ -63,8 +63,8 @@ def by_layer(table: pd.DataFrame) -> Drawing:
     if (double := table.duplicated([*keys, "layer", "segment"])).any():
         twice = table.loc[double, keys].drop_duplicates().to_numpy().tolist()
         raise ValueError(f"two traces of {twice} in one panel: give one of them")
-    traces = {key: rows for key, rows in table.groupby(keys, sort=False)}
-    kinds, models = (list(dict.fromkeys(each)) for each in ([key[:-1] for key in traces], [key[-1] for key in traces]))
+    traces = dict(list(table.groupby(keys, sort=False)))
+    kinds, models = dict.fromkeys(key[:-1] for key in traces), dict.fromkeys(key[-1] for key in traces)
     fig, axes = drawing.panels(product(kinds, models), len(models), 1.75, 0.7, sharey=True)
     for (kind, model), axis in axes.items():
         corpus, family, form = kind
@@ -72,39 +72,26 @@ def by_layer(table: pd.DataFrame) -> Drawing:
         if (rows := traces.get((*kind, model))) is None:
             drawing.say(axis, "no second label")
         else:
-            _draw(axis, rows)
             title += f"\nn = {rows['steps'].iloc[0]} steps of {rows['documents'].iloc[0]} documents"
+            for segment, (_, style) in LOOKS.items():
+                shown = rows[rows["segment"] == segment].sort_values("layer")
+                axis.plot(shown["layer"], shown["mean"], **style, markevery=max(1, len(shown) // 10))
+                band = dict(color=style["color"], alpha=0.2, linewidth=0)
+                axis.fill_between(shown["layer"], shown["low"], shown["high"], **band)
+            drawing.log_axis(axis.yaxis)
+            last = rows["layer"].max()
+            axis.set(xlim=(0, last + 1), xticks=range(1, last + 1, max(1, last // 6)))
         axis.set_title(title)
-        if drawing.is_left(axis):
-            axis.set_ylabel("attention per token, %")
-        if drawing.is_bottom(axis):
-            axis.set_xlabel("layer")
-    handles = [
-        handle(title, color=colour, marker=marker, linestyle=dash, linewidth=1.0, markersize=3)
-        for title, colour, marker, dash in LOOKS.values()
-    ]
-    fig.legend_below(handles, 2 if len(models) == 1 else 3)
+        drawing.label(axis, "layer", "attention per token, %")
+    fig.legend_below([handle(title, **style) for title, style in LOOKS.values()], 2 if len(models) == 1 else 3)
     wide = table.pivot_table(index=[*keys, "layer"], columns="segment", values="mean")
-    above = (wide["first"] > 10 * wide["input"]).groupby(["model", "corpus"]).agg(["sum", "size"])
-    told = "; ".join(
-        f"{model} on {corpus}: {n} of {layers} layers" for (model, corpus), n, layers in above.itertuples()
-    )
+    above = (wide["first"] > 10 * wide["input"]).groupby(["model", "corpus"]).agg(["sum", "size"]).reset_index()
     fig.alt = (
         "Attention per token by layer, log scale, on first tokens of earlier labels, on the answer and on the input. "
-        f"First tokens get more than ten times what the input gets in: {told}."
+        "First tokens get more than ten times what the input gets in: "
+        f"{told(above, '{model} on {corpus}: {sum} of {size} layers')}."
     )
     return fig
-
-
-def _draw(axis, rows):
-    for segment, (_, colour, marker, dash) in LOOKS.items():
-        line = rows[rows["segment"] == segment].sort_values("layer")
-        marks = dict(marker=marker, markersize=3, markevery=max(1, len(line) // 10))
-        axis.plot(line["layer"], line["mean"], color=colour, linestyle=dash, linewidth=1.0, **marks)
-        axis.fill_between(line["layer"], line["low"], line["high"], color=colour, alpha=0.2, linewidth=0)
-    drawing.log_axis(axis.yaxis)
-    last = rows["layer"].max()
-    axis.set(xlim=(0, last + 1), xticks=range(1, last + 1, max(1, last // 6)))
 
 
 def _write(mean, low, high):

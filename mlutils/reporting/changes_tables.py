@@ -10,17 +10,18 @@ from mlutils.readouts import changes, steps
 from mlutils.readouts.changes import ALL, QUANTITIES
 from mlutils.readouts.model_names import BASE, parse
 from mlutils.reporting import published
+from mlutils.reporting.drawing import line, where
 from mlutils.reporting.looks import BLACK, BLUE, GREEN, ORANGE, PINK, RED, look
 from mlutils.reporting.published import corpus_title
-from mlutils.reporting.tables import MISSING
+from mlutils.reporting.tables import MISSING, interval
 
-TUNINGS = {  # title, colour, marker, dash; a chain has the look of its last stage, hollow, others one of their own
-    BASE: ("Base", BLACK, "o", "-"),
-    "sft": ("SFT", RED, "s", "--"),
-    "sft_icl": ("SFT in context", ORANGE, "v", "-."),
-    "soft": ("Soft targets", GREEN, "^", ":"),
-    "rl_f1": ("RL (F1)", BLUE, "D", "--"),
-    "rl_marginals": ("RL (marginals)", PINK, "P", "-."),
+TUNINGS = {  # title and style; a chain has the style of its last stage, hollow, others one of their own
+    BASE: ("Base", line(BLACK, "o")),
+    "sft": ("SFT", line(RED, "s", "--")),
+    "sft_icl": ("SFT in context", line(ORANGE, "v", "-.")),
+    "soft": ("Soft targets", line(GREEN, "^", ":")),
+    "rl_f1": ("RL (F1)", line(BLUE, "D", "--")),
+    "rl_marginals": ("RL (marginals)", line(PINK, "P", "-.")),
 }
 SHOWN = tuple(name for name, quantity in QUANTITIES.items() if quantity.drawn)
 
@@ -44,17 +45,16 @@ def by_tuning(
     in brackets in each cell. table: of `changes.compare`; sizes: parameters by base model, in whose order models stand;
     signed: differences, an asterisk where the interval is off zero. Shares are in percent.
     """
-    found = order_models(changes.final(table), sizes)
-    found = found[found["quantity"].isin(SHOWN)]
+    found = in_percent(order_models(changes.final(table).query("quantity in @SHOWN"), sizes))
     for (corpus, documents, base, shots), rows in found.groupby(["corpus", "documents", "base", "shots"], sort=False):
         columns, lines = {}, []
         for (tuning, tuned_on, seed), cells in rows.groupby(["tuning", "tuned_on", "seed"], sort=False):
             which = f" ({cells['seeds'].iloc[0]} seeds)" if seed == ALL else f" (seed {seed})" if seed else ""
-            columns[tuning_title(tuning, tuned_on, corpus) + which] = cells.set_index("quantity")
+            columns[tuning_title(tuning, tuned_on, corpus) + which] = cells.set_index("quantity", drop=False)
         for name in (name for name in SHOWN if name in set(rows["quantity"])):
             cells = {title: each.loc[name] for title, each in columns.items() if name in each.index}
             counted = {cell["n"] for cell in cells.values()}
-            texts = {title: write(cell, name, signed, len(counted) > 1) for title, cell in cells.items()}
+            texts = {title: _write(cell, signed, len(counted) > 1) for title, cell in cells.items()}
             n = f"{counted.pop():,.0f}" if len(counted) == 1 else ""
             lines.append({"Quantity": QUANTITIES[name].title, **texts, "n": n})
         shown = pd.DataFrame(lines, columns=["Quantity", *columns, "n"]).fillna(MISSING)
@@ -63,16 +63,16 @@ def by_tuning(
         yield caption, shown if shown["n"].any() else shown.drop(columns="n")
 
 
-def write(row: Mapping, quantity: str, signed: bool = False, counted: bool = True) -> str:
-    """Returns mean, low, high of a quantity as a text, counted with its n in brackets; shares are in percent."""
+def _write(row, signed=False, counted=True):
+    """Returns a row (shares in percent) as a text: mean, low, high, and n in brackets where counted."""
     if np.isnan(row["mean"]):
         return MISSING
-    digits, factor = QUANTITIES[quantity].decimals, 100 if QUANTITIES[quantity].percent else 1
-    mean, low, high = (factor * row[name] for name in ("mean", "low", "high"))
-    number = f"{mean:+.{digits}f}" if signed else f"{mean:.{digits}f}"
-    sure = "*" if signed and (low > 0 or high < 0) else ""
-    interval = "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{number}{sure}{interval}" + (f" ({row['n']:.0f})" if counted else "")
+    mean, low, high, digits = row["mean"], row["low"], row["high"], QUANTITIES[row["quantity"]].decimals
+    text = interval(mean, low, high, digits)
+    if signed:
+        sure = "*" if low > 0 or high < 0 else ""
+        text = f"{mean:+.{digits}f}{sure}" + text.removeprefix(f"{mean:.{digits}f}")
+    return text + (f" ({row['n']:.0f})" if counted else "")
 
 
 def beside_published(levels: pd.DataFrame) -> pd.DataFrame:
@@ -80,80 +80,58 @@ def beside_published(levels: pd.DataFrame) -> pd.DataFrame:
 
     Only of corpora for which the paper has such rows; empty where it has none. Ours with 95 % intervals.
     """
-    stages = levels["tuning"]
-    rows = changes.final(levels[stages.str.startswith("sft") & ~stages.str.contains("+", regex=False)])
+    rows = in_percent(changes.final(levels[levels["tuning"].str.fullmatch("sft[^+]*")]))  # no chains
     theirs = published.alignment()
     table = []
     for method, readout in (("sft_outputs", "hard_predictions"), ("sft_max_over_generations", "max_over_generations")):
         for corpus in dict.fromkeys(rows["corpus"]):
-            paper = theirs[(theirs["corpus"] == corpus) & (theirs["method"] == method)]
-            paper = paper.drop_duplicates("metric").set_index("metric")["value"]
+            paper = where(theirs, corpus=corpus, method=method).drop_duplicates("metric").set_index("metric")["value"]
             if paper.empty:
                 continue
             first = {"Corpus": corpus_title(corpus), "Row": look(method).title}
             table.append(first | {"Model": "published"} | {m: f"{paper[m]:.2f}" for m in PRINTED})
-            ours = rows[rows["quantity"].isin([f"{m} {readout}" for m in PRINTED]) & (rows["corpus"] == corpus)]
+            ours = rows[(rows["corpus"] == corpus) & rows["quantity"].isin([f"{m} {readout}" for m in PRINTED])]
             for key, found in ours.groupby(["documents", "base", "tuning", "tuned_on", "shots", "seed"], sort=False):
                 seed = "" if key[5] == ALL else f", seed {key[5]}"
                 name = f"{changes.name_tuned(*key[1:4])}, {key[4]} shots{seed} ({key[0]}, n = {found['n'].max()})"
-                cells = {row["quantity"].split()[0]: write(row, row["quantity"]) for row in found.to_dict("records")}
+                cells = {row["quantity"].split()[0]: _write(row) for row in found.to_dict("records")}
                 table.append(first | {"Model": name} | cells)
     names = {m: METRICS[m].title for m in PRINTED}
     return pd.DataFrame(table, columns=["Corpus", "Row", "Model", *names]).rename(columns=names)
 
 
-def for_pairs(levels: pd.DataFrame, sizes: Mapping[str, int]) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Returns the readouts' rows as `pair_up` takes them, and the pairs of a base and a tuned model (Fig. 12).
+def pair_up(levels: pd.DataFrame, sizes: Mapping[str, int]) -> pd.DataFrame:
+    """Returns readouts of base and tuned models side by side: base, tuned, method, metric, corpora, and of both mean,
+    low, high (Fig. 12); no row where no tuned model stands beside its base.
 
     A pair has most of the demonstrations that both were asked with; without rows over seeds the first seed stands.
-    sizes: as in `by_tuning`.
+    Means are over the corpora that both have (the paper's are MFRC and GoEmotions); intervals of independent corpora
+    are added in quadrature. levels: of `changes.compare`; sizes: as in `by_tuning`.
     """
     rows = order_models(changes.final(levels), sizes)
-    rows = rows[rows["quantity"].str.contains(" ") & rows["mean"].notna()]
+    rows = rows[rows["quantity"].str.contains(" ") & rows["mean"].notna()]  # metric and readout
     rows = rows.groupby([*changes.KEYS[:6], "quantity"], sort=False).head(1)
-    named = rows["quantity"].str.split(" ", n=1)
-    table = rows.assign(metric=named.str[0], method=named.str[1])
-    table["model"] = [
+    names = [
         f"{row.base}, {'' if row.tuning == BASE else tuning_title(row.tuning, row.tuned_on, row.corpus) + ', '}"
         f"{row.shots} demonstrations"
         for row in rows.itertuples()
     ]
-    is_base, same = table["tuning"] == BASE, ["corpus", "documents", "base", "shots"]
-    bases = table.loc[is_base, [*same, "model"]].drop_duplicates()
-    both = table[~is_base].merge(bases, on=same, suffixes=("", "_base"))
-    both = both[both["shots"] == both.groupby(["base", "tuning", "tuned_on"])["shots"].transform("max")]
-    return table, list(dict.fromkeys(zip(both["model_base"], both["model"], strict=True)))
-
-
-def pair_up(table: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Returns base and tuned rows side by side: base, tuned, method, metric, corpora, and mean, low, high of both.
-
-    table: corpus, documents, model, method, metric, mean, low, high; pairs: base, tuned. Means are over the corpora
-    that both have (the paper's are MFRC and GoEmotions); intervals of independent corpora are added in quadrature.
-    Raises ValueError where a model of a pair is not in the table, or a pair shares no corpus.
-    """
-    rows = []
-    for base, tuned in pairs:
-        sides = [table[table["model"] == name] for name in (base, tuned)]
-        for name, side in zip((base, tuned), sides, strict=True):
-            if side.empty:
-                known = sorted({model for model in table["model"].fillna("") if model})
-                raise ValueError(f"Fig. 12: model {name!r} has no rows; traced are {', '.join(known) or 'none'}")
-        keys = ["corpus", "documents", "method", "metric"]
-        both = sides[0].merge(sides[1], on=keys, suffixes=("_base", "_tuned"))
-        if both.empty:
-            raise ValueError(
-                f"Fig. 12: {base} and {tuned} share no corpus and method: trace both on the same documents"
-            )
-        for (method, metric), found in both.groupby(["method", "metric"], sort=False):
-            row = {"base": base, "tuned": tuned, "method": method, "metric": metric, "corpora": len(found)}
-            for side in ("base", "tuned"):
-                mean = found[f"mean_{side}"].mean()
-                arms = [found[f"{end}_{side}"] - found[f"mean_{side}"] for end in ("low", "high")]
-                low, high = (np.sqrt((arm**2).sum()) / len(found) for arm in arms)
-                row |= {f"mean_{side}": mean, f"low_{side}": mean - low, f"high_{side}": mean + high}
-            rows.append(row)
-    return pd.DataFrame(rows)
+    rows = rows.assign(model=names)
+    is_base, same = rows["tuning"] == BASE, ["corpus", "documents", "base", "shots", "quantity"]
+    both = rows[~is_base].merge(rows[is_base], on=same, suffixes=("_tuned", "_base"))
+    most = both.groupby(["base", "tuning_tuned", "tuned_on_tuned"])["shots"].transform("max")
+    pairs = both.loc[both["shots"] == most, ["model_base", "model_tuned"]].drop_duplicates()
+    paired = []
+    for (base, tuned, quantity), found in pairs.merge(both).groupby([*pairs, "quantity"], sort=False):
+        metric, method = quantity.split(" ", 1)
+        row = {"base": base, "tuned": tuned, "method": method, "metric": metric, "corpora": len(found)}
+        for side in ("base", "tuned"):
+            mean = found[f"mean_{side}"].mean()
+            arms = [found[f"{end}_{side}"] - found[f"mean_{side}"] for end in ("low", "high")]
+            low, high = (np.sqrt((arm**2).sum()) / len(found) for arm in arms)
+            row |= {f"mean_{side}": mean, f"low_{side}": mean - low, f"high_{side}": mean + high}
+        paired.append(row)
+    return pd.DataFrame(paired)
 
 
 def gather_steps(traces: Sequence, base: str, conventions: str = "ours") -> pd.DataFrame:
@@ -164,18 +142,18 @@ def gather_steps(traces: Sequence, base: str, conventions: str = "ours") -> pd.D
     """
     found = {}
     for trace in changes.choose(traces):
-        name, corpus = parse(trace.settings["model"]), trace.settings["corpus"]
+        name = parse(trace.settings["model"])
         if name.base == base:
             rank = (-int(trace.settings["shots"]), name.seed, -len(trace.documents))
-            found.setdefault((name.tuning, name.tuned_on, corpus), []).append((rank, trace))
+            found.setdefault((name.tuning, name.tuned_on, trace.settings["corpus"]), []).append((rank, trace))
     if not found:
         raise ValueError(f"no trace is of {base} or of a model tuned from it")
+    tunings = order_tunings(pd.DataFrame(list(found), columns=["tuning", "tuned_on", "corpus"]))
     frames = []
-    for tuning, tuned_on in order_tunings(pd.DataFrame(list(found), columns=["tuning", "tuned_on", "corpus"])):
-        for corpus in dict.fromkeys(key[2] for key in found if key[:2] == (tuning, tuned_on)):
-            trace = min(found[tuning, tuned_on, corpus], key=lambda each: each[0])[1]
-            table = steps.tabulate(trace, conventions=conventions)
-            frames.append(table.assign(model=corpus_title(corpus), corpus=tuning_title(tuning, tuned_on, corpus)))
+    for tuning, tuned_on, corpus in sorted(found, key=lambda key: tunings.index(key[:2])):
+        _, trace = min(found[tuning, tuned_on, corpus], key=lambda ranked: ranked[0])
+        table = steps.tabulate(trace, conventions=conventions)
+        frames.append(table.assign(model=corpus_title(corpus), corpus=tuning_title(tuning, tuned_on, corpus)))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -5,6 +5,7 @@ time, with the text for readers who cannot see them.
 import base64
 import html
 import os
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -27,19 +28,27 @@ from mlutils.reporting.looks import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, l
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 COLUMN, TEXT = 3.03, 6.30  # widths of an ACL page, inches
-LINES = ((BLUE, "o", "-"), (RED, "s", "--"), (GREEN, "^", "-."), (ORANGE, "D", ":"), (PINK, "v", "-"), (SKY, "P", "--"))
 
 
-def use_style() -> None:
-    """Makes `paper.mplstyle` the style of every figure drawn from here on."""
-    matplotlib.style.use(STYLE)
+def line(colour: str, marker: str, dash: str = "-", **more) -> dict:
+    """Returns the style of a line and its marks."""
+    return dict(color=colour, marker=marker, linestyle=dash) | more
+
+
+def dots(style: dict, **more) -> dict:
+    """Returns the style of a line's marks alone."""
+    return style | {"linestyle": "none"} | more
+
+
+LINES = (line(BLUE, "o"), line(RED, "s", "--"), line(GREEN, "^", "-."), line(ORANGE, "D", ":"), line(PINK, "v"))
+LINES += (line(SKY, "P", "--"),)
 
 
 class Drawing(Figure):
     """A figure in the paper's style; `alt` says what it shows to a reader who cannot see it."""
 
     def __init__(self, width: float = COLUMN, height: float = 2.2, alt: str = ""):
-        use_style()
+        matplotlib.style.use(STYLE)
         # Not pyplot's: nothing stays open, and a notebook shows it once.
         super().__init__(figsize=(width, height), layout="constrained")
         self.alt = alt
@@ -76,9 +85,10 @@ def is_left(axis: Axes) -> bool:
     return axis.get_subplotspec().is_first_col()
 
 
-def is_bottom(axis: Axes) -> bool:
-    """Returns whether a panel stands in the last line."""
-    return axis.get_subplotspec().is_last_row()
+def label(axis: Axes, x: str, y: str) -> None:
+    """Labels a panel where it stands outermost: x in the last line, y as the first of a line."""
+    place = axis.get_subplotspec()
+    axis.set(xlabel=x if place.is_last_row() else "", ylabel=y if place.is_first_col() else "")
 
 
 def check(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -101,7 +111,7 @@ def where(table: pd.DataFrame | None, **values) -> pd.DataFrame:
 
 
 def cycle(names: Sequence, what: str) -> dict:
-    """Returns colour, marker and dash of each name.
+    """Returns the style of each name's line.
 
     Raises ValueError, with `what` they are, where there are more names than looks.
     """
@@ -116,24 +126,24 @@ def arms(mean: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
 
 
 def intervals(
-    axis: Axes, x: ArrayLike, y: ArrayLike, low: ArrayLike, high: ArrayLike, upright: bool = True, **style
+    axis: Axes, x: ArrayLike, y: ArrayLike, x_ends: tuple | None = None, y_ends: tuple | None = None, **style
 ) -> ErrorbarContainer:
-    """Draws N points with their intervals: of y where upright, else of x. style: of `Axes.errorbar`."""
-    ends = {"yerr": arms(y, low, high)} if upright else {"xerr": arms(x, low, high)}
-    return axis.errorbar(x, y, **ends, **{"linestyle": "none", "elinewidth": 0.8} | style)
+    """Draws N points with their intervals. x_ends, y_ends: low and high of each; style: of `Axes.errorbar`."""
+    across = None if x_ends is None else arms(x, *x_ends)
+    upright = None if y_ends is None else arms(y, *y_ends)
+    return axis.errorbar(x, y, upright, across, **{"linestyle": "none", "elinewidth": 0.8} | style)
 
 
 def mark(method: str) -> dict:
     """Returns the style of a method's mark."""
     style = look(method)
-    colours = dict(color=style.colour, markeredgecolor=style.colour, markerfacecoloralt="white")
-    return dict(marker=style.marker, fillstyle=style.fill, linestyle="none") | colours
+    outline = dict(fillstyle=style.fill, markeredgecolor=style.colour, markerfacecoloralt="white")
+    return line(style.colour, style.marker, "none", **outline)
 
 
 def hollow(colour: str, marker: str, size: float) -> dict:
     """Returns the style of a hollow mark, as published values have it."""
-    outline = dict(markerfacecolor="none", markeredgewidth=0.8, linestyle="none")
-    return dict(color=colour, marker=marker, markersize=size) | outline
+    return line(colour, marker, "none", markersize=size, markerfacecolor="none", markeredgewidth=0.8)
 
 
 def handle(label: str, **style) -> Line2D:
@@ -153,6 +163,11 @@ def counts(numbers: Iterable) -> str:
     """Returns numbers of documents in words, `n = 12` or `n = 12-15`."""
     found = sorted({int(n) for n in numbers} or {0})
     return "n = " + "-".join(str(n) for n in dict.fromkeys((found[0], found[-1])))
+
+
+def told(rows: pd.DataFrame, pattern: str, none: str = "none") -> str:
+    """Returns rows in words: the pattern filled with the columns of each, `none` where there is no row."""
+    return "; ".join(pattern.format(**row) for row in rows.to_dict("records")) or none
 
 
 def plain(text) -> str:
@@ -203,7 +218,7 @@ def save(fig: Drawing, name: str, folder: Path | str) -> Picture:
     alt = " ".join(fig.alt.split())
     if not alt:
         raise ValueError(f"figure {name!r} has no alternative text: set its alt to what it shows and what one sees")
-    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or not name.isascii():
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ValueError(f"figure name {name!r}: use letters, digits, _, - and . only")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,11 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from mlutils.reporting import drawing
-from mlutils.reporting.drawing import Drawing, handle
+from mlutils.reporting.drawing import Drawing, handle, line
 from mlutils.reporting.looks import GREY
 
 PANELS = {"loss": "loss, nats", "reward": "reward", "kl": "KL from the start, nats"}
+HELD = {"linestyle": ":", "linewidth": 0.6, "markersize": 3.5}
 WINDOW = 0.08  # share of the logged steps over which the thick line is the mean
 
 
@@ -31,29 +32,25 @@ def curves(table: pd.DataFrame, training: str) -> Drawing:
     held = "loss" in known and table["held_loss"].notna().any()
     fig, axes = drawing.panels(known, len(known), 2.3, 0)
     for name, axis in axes.items():
-        for seed, (colour, marker, dash) in looks.items():
+        for seed, style in looks.items():
             rows = table[table["seed"] == seed].sort_values("step")
-            logged = rows.dropna(subset=name)
+            logged, aside = rows.dropna(subset=name), rows.dropna(subset="held_loss")
             smooth = logged[name].rolling(max(1, round(WINDOW * len(logged))), min_periods=1, center=True).mean()
-            axis.plot(logged["step"], logged[name], color=colour, linewidth=0.4, alpha=0.45)
-            axis.plot(logged["step"], smooth, color=colour, linestyle=dash)
-            if name == "loss" and rows["held_loss"].notna().any():
-                aside = rows.dropna(subset="held_loss")
-                style = dict(color=colour, marker=marker, linewidth=0.6, linestyle=":", markersize=3.5)
-                axis.plot(aside["step"], aside["held_loss"], **style)
+            axis.plot(logged["step"], logged[name], color=style["color"], linewidth=0.4, alpha=0.45)
+            axis.plot(logged["step"], smooth, **style | {"marker": ""})
+            if name == "loss":
+                axis.plot(aside["step"], aside["held_loss"], **style | HELD)
         if name == "loss" and table[name].min() > 0:
             drawing.log_axis(axis.yaxis)  # learning the format takes off most of the loss, learning the labels a little
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="step", ylabel=PANELS[name])
-    handles = [
-        handle(f"seed {seed}", color=colour, linestyle=dash, marker=marker if held else "", markersize=3.5)
-        for seed, (colour, marker, dash) in looks.items()
-    ]
-    handles += [handle("set aside", color=GREY, linestyle=":", marker="o", markersize=3.5)] if held else []
+    marks = {"markersize": 3.5} if held else {"marker": ""}
+    handles = [handle(f"seed {seed}", **style | marks) for seed, style in looks.items()]
+    handles += [handle("set aside", **line(GREY, "o", ":"), **marks)] if held else []
     fig.legend_below(handles, 4)
     last = table.groupby("seed")[["loss", "held_loss", "reward", "kl"]].last().mean().dropna()
-    told = ", ".join(f"{name} {value:.3f}" for name, value in last.items())
-    fig.alt = f"Learning curves of {training}, {len(looks)} seeds. Last values, mean over seeds: {told}"
+    values = ", ".join(f"{name} {value:.3f}" for name, value in last.items())
+    fig.alt = f"Learning curves of {training}, {len(looks)} seeds. Last values, mean over seeds: {values}"
     return fig
 
 
@@ -64,13 +61,13 @@ def held_out(table: pd.DataFrame, kinds: Mapping[str, str]) -> Drawing:
     ValueError for no rows and for missing columns.
     """
     table = drawing.check(table, "size", "tokens", *kinds)
-    table = table.assign(millions=table["tokens"] / 1e6)
+    table["millions"] = table["tokens"] / 1e6
     fig, axes = drawing.panels(kinds, len(kinds), 2.1, 0)
     for name, axis in axes.items():
         style = dict(hue="size", style="size", markers=True, palette="colorblind", legend=drawing.is_left(axis))
         sns.lineplot(table, x="millions", y=name, ax=axis, **style)
-        ylabel = "held-out bits a token" if drawing.is_left(axis) else ""
-        axis.set(title=kinds[name], xlabel="million tokens", ylabel=ylabel)
+        axis.set_title(kinds[name])
+        drawing.label(axis, "million tokens", "held-out bits a token")
     last = table.groupby("size", sort=False)[next(iter(kinds))].last()
     fig.alt = (
         "Held-out loss against tokens read, for each kind of episode; at the end, in bits per answer token: "

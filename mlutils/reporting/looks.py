@@ -4,19 +4,15 @@ from dataclasses import dataclass
 
 from mlutils.readouts import METHODS
 
-BLUE, ORANGE, GREEN, RED = "#0173b2", "#de8f05", "#029e73", "#d55e00"  # of seaborn's colorblind palette
-PINK, BROWN, SKY = "#cc78bc", "#ca9161", "#56b4e9"
-GREY, BLACK = "#6e6e6e", "#000000"
-COLOURS = {"blue": BLUE, "orange": ORANGE, "green": GREEN, "red": RED, "pink": PINK, "brown": BROWN, "sky": SKY}
-COLOURS |= {"grey": GREY, "black": BLACK}
+COLOURS = {"blue": "#0173b2", "orange": "#de8f05", "green": "#029e73", "red": "#d55e00", "pink": "#cc78bc"}
+COLOURS |= {"brown": "#ca9161", "sky": "#56b4e9", "grey": "#6e6e6e", "black": "#000000"}
+BLUE, ORANGE, GREEN, RED, PINK, BROWN, SKY, GREY, BLACK = COLOURS.values()  # of seaborn's colorblind palette
 GROUPS = {
     "reference": "Reference rows",
     "zero-shot": "Zero-shot",
     "fitted": "Zero-shot, fitted on a few votes",
     "supervised": "Supervised",
 }
-
-
 VARIANTS = {  # half-filled marks
     "_calibrated": ("calibrated", "left"),
     "_offsets": ("calibrated, an offset a label", "right"),
@@ -45,11 +41,11 @@ def look(method: str) -> Look:
     if name not in METHODS:
         raise ValueError(f"no look for method {method!r}: add it to readouts.METHODS, which has {', '.join(METHODS)}")
     plain = METHODS[name]
-    title, group, fill = plain.title, plain.group, "full"
-    if suffix:
-        word, fill = VARIANTS[suffix]
-        title, group = f"{title}, {word}", "fitted" if group == "zero-shot" else group
-    return Look(title, group, COLOURS[plain.colour], plain.marker, fill)
+    colour, marker = COLOURS[plain.colour], plain.marker
+    if not suffix:
+        return Look(plain.title, plain.group, colour, marker)
+    word, fill = VARIANTS[suffix]
+    return Look(f"{plain.title}, {word}", plain.group.replace("zero-shot", "fitted"), colour, marker, fill)
 
 
 def is_drawn(method: str) -> bool:

@@ -4,7 +4,6 @@ import pandas as pd
 
 from mlutils.reporting import drawing, panels
 from mlutils.reporting.drawing import Drawing
-from mlutils.reporting.panels import STEPS
 from mlutils.reporting.published import corpus_title
 
 
@@ -17,12 +16,11 @@ def largest(table: pd.DataFrame) -> Drawing:
     heads, corpora = "head " + table["head"].astype(str), table["corpus"].map(corpus_title)
     if table["model"].nunique() > 1:
         corpora += ", " + table["model"]
-    words = "no step {step}\nthat this head reads"
-    shown = table.assign(model=heads, corpus=corpora)
-    fig = panels.violins(shown, [("first", step) for step in STEPS], "largest probability", 1.0, words)
-    told = panels.describe(table.assign(corpus=table["corpus"] + ", " + heads), ["first"])
+    absent = "no step {step}\nthat this head reads"
+    fig = panels.shapes(table.assign(model=heads, corpus=corpora), ["first"], "largest probability", absent)
+    means = panels.describe(table.assign(corpus=table["corpus"] + ", " + heads), ["first"])
     fig.alt = (
         "Split violins of the largest step probability by decoding head, last against intermediate steps. "
-        f"Means: {told}."
+        f"Means: {means}."
     )
     return fig

@@ -26,6 +26,7 @@ from nbconvert import HTMLExporter
 
 from mlutils import paths, runs
 from mlutils.files import write_text
+from mlutils.parameters import read_parameters
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
 BOX = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
@@ -135,8 +136,9 @@ def render_page(notebook: Path, html: Path, index: str | None = None) -> Path:
     """
     book, record = _read(notebook)
     page = {"kind": "page", "back": index, "back_title": "All runs of this grid", "line": []}
+    title = _take_title(book) or "page"  # the cell that holds it is not shown: it tells how to run the notebook
     book.cells = [cell for cell in book.cells if not HIDDEN & set(cell.metadata.get("tags", []))]
-    return write_text(html, _render(book, page, record.get("notebook", "page")))
+    return write_text(html, _render(book, page, title))
 
 
 def render_index(records: Sequence[dict], html: Path, title: str = "Runs", back: str | None = None) -> Path:
@@ -162,7 +164,7 @@ def render_index(records: Sequence[dict], html: Path, title: str = "Runs", back:
 
 def differing(record: dict) -> list[tuple[str, str]]:
     """Returns the parameters of a run, name and value, that are not the notebook's defaults (nor folders)."""
-    defaults = {each.name: each.default for each in runs.read_parameters(record["notebook"])}
+    defaults = {each.name: each.default for each in read_parameters(record["notebook"])}
     given = record.get("parameters", {})
     return [
         (name, _fact(value))
@@ -182,7 +184,7 @@ def _read(notebook: Path) -> tuple:
 def _render(book, page: dict, name: str) -> str:
     """Returns a notebook (changed in place) as one string of HTML."""
     markdown = Markdown()
-    title = _take_title(book) or name
+    heading = _inline(_take_title(book) or name)
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = markdown(cell.source)
@@ -193,7 +195,6 @@ def _render(book, page: dict, name: str) -> str:
         extra_template_basedirs=[str(paths.TEMPLATES)],
         extra_template_paths=[str(paths.TEMPLATES)],
     )
-    heading = _inline(title)
     page = {**page, "title": heading.striptags(), "heading": heading, "headings": markdown.headings}
     return exporter.from_notebook_node(book, resources={"page": page})[0]
 
@@ -257,7 +258,7 @@ def _parameters(book, record: dict) -> list[tuple[str, str, str]]:
     book.cells = [cell for cell in book.cells if not HIDDEN & set(cell.metadata.get("tags", [])) - {"setup"}]
     if not record:
         return []
-    comments = {each.name: each.comment for each in runs.read_parameters(record["notebook"])}
+    comments = {each.name: each.comment for each in read_parameters(record["notebook"])}
     return [(name, _fact(value), comments.get(name, "")) for name, value in record.get("parameters", {}).items()]
 
 

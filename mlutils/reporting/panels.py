@@ -1,7 +1,7 @@
 """Panels of label steps: models as columns, corpora as rows, last steps left and intermediate ones right."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -23,92 +23,84 @@ FEW = steps.FEWEST + 1  # steps below which a shape or a share would show what i
 TITLES = {"first": "largest", "second": "second", "next_said": "said\nnext", "second_next": "second\nr + 1"}
 ABSENT = "no answer has\na step {step}"
 WIDE = 2  # panels side by side where each has many places
-
-
-def violins(
-    table: pd.DataFrame, places: Sequence[tuple], title: str, top: float | None, absent: str = ABSENT
-) -> Drawing:
-    """Returns split violins in the panels of `shapes`; arguments as there."""
-
-    def draw(axis, frame):
-        style = dict(
-            split=True, inner="quart", cut=0, density_norm="width", width=0.85, linewidth=0.6, gap=0.06, dodge=True
-        )
-        order = dict(order=range(len(places)), hue="group", hue_order=GROUPS, palette=SHADES)
-        sns.violinplot(frame, x="place", y="value", ax=axis, saturation=1, legend=False, **order, **style)
-
-    return shapes(table, places, title, top, absent, draw)
+VIOLIN = dict(split=True, inner="quart", cut=0, density_norm="width", width=0.85, gap=0.06)
 
 
 def shapes(
-    table: pd.DataFrame, places: Sequence[tuple], title: str, top: float | None, absent: str, draw_shapes: Callable
+    table: pd.DataFrame,
+    quantities: Sequence[str],
+    title: str,
+    absent: str = ABSENT,
+    plot: Callable = sns.violinplot,
+    style: Mapping = VIOLIN,
+    handles: Sequence = (),
 ) -> Drawing:
-    """Returns a panel a model and corpus with the places (quantity, r) side by side, last left, intermediate right.
+    """Returns a panel a model and corpus with quantities at r = 1, 2 as shapes, last steps left, intermediate right.
 
-    table: model, corpus, step, last and the quantities, one row a label step. title: of the vertical axis, which ends
-    at `top`. absent: words in place of a step that there is none of, with `{step}`. draw_shapes(axis, frame) draws
-    groups of more than ten steps (place, group, value); others are dots. Raises ValueError as `drawing.check` does.
+    table: model, corpus, step, last and the quantities, one row a label step. title: of the vertical axis, from 0 to 1.
+    absent: words in place of a step that there is none of, with `{step}`. plot, style: seaborn's function and its
+    options; it draws groups of more than ten steps, others are dots. handles: more entries of the legend. Raises
+    ValueError as `drawing.check` does.
     """
-    table = drawing.check(table, "model", "corpus", "step", "last", *(quantity for quantity, _ in places))
+    table = drawing.check(table, "model", "corpus", "step", "last", *quantities)
+    places = list(product(STEPS, quantities))
     upright = len(places) * table["model"].nunique() > 2  # words stand upright where there is little room
+    shades = dict(hue="group", hue_order=GROUPS, palette=SHADES, saturation=1, linewidth=0.6, legend=False)
 
     def draw(axis, rows):
-        frame = pd.concat([_values(rows, place, *each) for place, each in enumerate(places)], ignore_index=True)
-        numbers = frame.groupby(["place", "group"]).size()
-        many = numbers[numbers >= FEW].index
-        keys = pd.MultiIndex.from_frame(frame[["place", "group"]])
-        if len(many):
-            draw_shapes(axis, frame[keys.isin(many)])
-        for (place, group), values in frame[~keys.isin(many)].groupby(["place", "group"])["value"]:
+        parts = []
+        for place, (step, quantity) in enumerate(places):
+            kept = steps.select(rows[rows["step"] == step], quantity)
+            group, values = np.where(kept["last"], *GROUPS), kept[quantity].to_numpy(float)
+            parts.append(pd.DataFrame({"place": place, "group": group, "value": values}))
+        frame = pd.concat(parts, ignore_index=True)
+        many = frame.groupby(["place", "group"])["value"].transform("size") >= FEW
+        if many.any():
+            order = dict(order=range(len(places)), dodge=True)
+            plot(frame[many], x="place", y="value", ax=axis, **order, **shades, **style)
+        for (place, group), values in frame[~many].groupby(["place", "group"])["value"]:
             beside = np.linspace(0.06, 0.06 + 0.03 * (len(values) - 1), len(values))  # equal values stay apart
             x = place + (-beside if group == "last" else beside)
             axis.plot(x, values, marker="o" if group == "last" else "^", color=COLOURS[group], ms=2.5, ls="none")
+        numbers = pd.crosstab(frame["place"], frame["group"]).reindex(range(len(places)), columns=GROUPS, fill_value=0)
         ticks = []
-        for place, (quantity, step) in enumerate(places):
-            n = {group: int(numbers.get((place, group), 0)) for group in GROUPS}
+        for (step, quantity), (place, last, intermediate) in zip(places, numbers.itertuples(), strict=True):
+            name = TITLES[quantity] + "\n" if len(quantities) > 1 else ""
             if quantity in ("next_said", "second_next"):
-                ticks.append(f"{TITLES[quantity]}\n{n['intermediate']:,}")
-                drawing.say(axis, "" if n["intermediate"] else "no step", place, upright)
-            else:
-                name = TITLES[quantity] + "\n" if len(places) > 2 else ""
-                ticks.append(f"{name}r = {step}\n{n['last']:,} / {n['intermediate']:,}")
-                if not sum(n.values()):
-                    drawing.say(axis, absent.format(step=step), place, upright)
-                else:
-                    drawing.say(axis, "" if n["last"] else "no last\nstep", place - 0.25, upright)
-                    drawing.say(axis, "" if n["intermediate"] else "no intermediate\nstep", place + 0.25, upright)
+                ticks.append(f"{name}{intermediate:,}")
+                drawing.say(axis, "" if intermediate else "no step", place, upright)
+                continue
+            ticks.append(f"{name}r = {step}\n{last:,} / {intermediate:,}")
+            if not last and not intermediate:
+                drawing.say(axis, absent.format(step=step), place, upright)
+            elif not last:
+                drawing.say(axis, "no last\nstep", place - 0.25, upright)
+            elif not intermediate:
+                drawing.say(axis, "no intermediate\nstep", place + 0.25, upright)
         axis.set_xticks(range(len(places)), ticks, fontsize=6.5)
-        axis.set_xlim(-0.55, len(places) - 0.45)
-        if top:
-            axis.set_ylim(-0.03, 1.03 * top)
+        axis.set(xlim=(-0.55, len(places) - 0.45), ylim=(-0.03, 1.03))
 
     across = {2: 5, 4: 4}.get(len(places), WIDE)
     height = 2.1 if across == WIDE else 1.55
-    fig = grid(table, draw, title, "number of steps: last / intermediate", height, "no label step", across)
-    fig.legend_below(group_handles(), 2)
+    fig = grid(table, draw, title, "number of steps: last / intermediate", height, across)
+    groups = [
+        Patch(facecolor=SHADES[group], edgecolor=COLOURS[group], label=f"{side}: {group} step")
+        for side, group in zip(("left", "right"), GROUPS, strict=True)
+    ]
+    fig.legend_below([*groups, *handles], 2)
     return fig
 
 
-def _values(rows, place, quantity, step):
-    """Returns place, group, value of the steps at r for which a quantity is defined."""
-    kept = steps.select(rows[rows["step"] == step], quantity)
-    group = np.where(kept["last"], *GROUPS)
-    return pd.DataFrame({"place": place, "group": group, "value": kept[quantity].to_numpy(float)})
-
-
-def grid(
-    table: pd.DataFrame, draw: Callable, ylabel: str, xlabel: str, height: float, empty: str, across: int
-) -> Drawing:
+def grid(table: pd.DataFrame, draw: Callable, ylabel: str, xlabel: str, height: float, across: int) -> Drawing:
     """Returns a panel a model and corpus: models side by side, `across` at most, corpora below each other.
 
-    draw(axis, rows) fills a panel with the rows of a model and corpus; one without rows says `empty`. height: of a
-    panel, in inches.
+    draw(axis, rows) fills a panel with the rows of a model and corpus; one without rows says so. height: of a panel, in
+    inches. Each panel has its model and corpus as `shown`.
     """
     models, corpora = (table[column].unique().tolist() for column in ("model", "corpus"))
     columns = min(len(models), across)
-    lines = -(-len(models) // columns)  # of a corpus
-    gaps = [None] * (lines * columns - len(models))
-    keys = [key for corpus in corpora for key in [*((model, corpus) for model in models), *gaps]]
+    gaps = -len(models) % columns  # of the last line of a corpus
+    keys = [key for corpus in corpora for key in [*product(models, [corpus]), *[None] * gaps]]
     width = TEXT if across == WIDE or len(models) > 1 else COLUMN
     fig, axes = drawing.panels(keys, columns, height, 0.55, width)
     for (model, corpus), axis in axes.items():
@@ -118,22 +110,14 @@ def grid(
             draw(axis, rows)
         else:
             axis.set_xticks([])
-            drawing.say(axis, empty)
+            drawing.say(axis, "no label step")
         axis.set(xlabel="", ylabel=ylabel if drawing.is_left(axis) else "")
-        named = len(models) > 1 and (lines > 1 or axis.get_subplotspec().is_first_row())
+        named = len(models) > 1 and (len(models) > columns or axis.get_subplotspec().is_first_row())
         head = textwrap.fill(model, int(14 * width / columns)) + "\n" if named else ""
         axis.set_title(plain(head + corpus_title(corpus)), loc="left", fontweight="bold")
-    last = columns - len(gaps)  # panels of the last line: one label, narrow ones have no room for each
+    last = columns - gaps  # panels of the last line: one label, narrow ones have no room for each
     list(axes.values())[-last + (last - 1) // 2].set_xlabel(xlabel, x=0.5 if last % 2 else 1.1)
     return fig
-
-
-def group_handles() -> list[Patch]:
-    """Returns the legend of last and intermediate steps."""
-    return [
-        Patch(facecolor=SHADES[group], edgecolor=COLOURS[group], label=f"{side}: {group} step")
-        for group, side in zip(GROUPS, ("left", "right"), strict=True)
-    ]
 
 
 def describe(table: pd.DataFrame, quantities: Sequence[str], statistic: str = "mean") -> str:

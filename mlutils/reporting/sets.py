@@ -20,7 +20,7 @@ def expected_sizes(table: pd.DataFrame, corpus: str) -> Drawing:
     chosen, middle = table["chosen"], (table["low"] + table["high"]) / 2
     spread = table.groupby("chosen").cumcount() / table.groupby("chosen")["low"].transform("size") - 0.5
     style = dict(fmt="o", color=BLUE, markersize=1.8, elinewidth=0.4, alpha=0.6)
-    drawing.intervals(axis, chosen + 0.22 * spread, middle, table["low"], table["high"], **style)
+    drawing.intervals(axis, chosen + 0.22 * spread, middle, y_ends=(table["low"], table["high"]), **style)
     top = max(chosen.max(), table["high"].max()) + 0.2
     axis.plot([0, top], [0, top], color=BLACK, linestyle="--", linewidth=0.7, zorder=1)
     axis.set(xlim=(-0.2, chosen.max() + 0.3), ylim=(0, top), title=f"n = {len(table)}")

@@ -11,20 +11,29 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
 from mlutils.readouts import steps
-from mlutils.readouts.steps import GROUPS
 from mlutils.reporting import drawing, panels
-from mlutils.reporting.drawing import LINES, Drawing, handle, plain, where
+from mlutils.reporting.drawing import LINES, Drawing, handle, line, plain, told, where
 from mlutils.reporting.looks import BLACK, BLUE, GREY, ORANGE, RED
-from mlutils.reporting.panels import FEW, SHADES, STEPS
+from mlutils.reporting.panels import FEW, STEPS
 from mlutils.reporting.published import SECOND_RANK, corpus_title
+from mlutils.reporting.tables import interval
 
 UNENDED = ("cut off", "unknown label")  # statuses of answers that may go on behind their last known label
 RANKS = 8  # that Fig. 11 shows at most
 LONGEST = 12  # ranks that Fig. 4 shows at most: behind them lies nearly nothing
 DASHES = ("-", "--", ":", "-.")  # of models in Fig. 5
+BOX = dict(fliersize=1, width=0.7, gap=0.12)
+BARS = {  # of Fig. 11: the style of labels said second and third, and where they stand beside their rank
+    2: (-0.2, dict(label="label said second", facecolor="#8fc1e3", edgecolor=BLUE)),
+    3: (0.2, dict(label="label said third", facecolor="#f5cf8e", edgecolor=ORANGE, hatch="////")),
+}
+PUBLISHED = {
+    "8B": line(RED, "o", "none", markerfacecolor="none"),
+    "70B": line(RED, "s", "none", markerfacecolor="none"),
+}
 
 
-def count(table: pd.DataFrame, traces: Sequence, variant: str = "list") -> pd.DataFrame:
+def count(table: pd.DataFrame, traces: Sequence) -> pd.DataFrame:
     """Returns what a reader must know before the figures, a row a trace.
 
     Documents, label steps, answers with two or more distinct labels, how often the most frequent answer is given, the
@@ -34,23 +43,27 @@ def count(table: pd.DataFrame, traces: Sequence, variant: str = "list") -> pd.Da
     for name, trace in zip(steps.name_models(traces), traces, strict=True):
         found = table[(table["model"] == name) & (table["corpus"] == trace.settings["corpus"])]
         asked = len(trace.documents) - trace.failures.query("view == 'list'")["document"].nunique()
-        texts = trace.answers[trace.answers["variant"] == variant]["text"].str.strip()
-        odd = {
-            "answers with two or more labels": found["distinct"][found["step"] == 1] >= 2,
-            "last": found["last"],
-            "intermediate": ~found["last"],
-            "mass of the labels below 0.5": found["mass"] < 0.5,
-            "label said before": found["repeated"],
-            "label said is not the most probable": ~found["said_is_top1"],
-            "second label tied": found["tied"],
-            "second label said before": found["second_before"],
-            "second label is none": found["second_label"] == steps.NONE,
-            "last, but cut off or with an unknown label": found["last"] & found["status"].isin(UNENDED),
+        texts = trace.answers.query("variant == 'list'")["text"].str.strip()
+        row = {
+            "model": name,
+            "corpus": trace.settings["corpus"],
+            "documents": asked,
+            "without a label step": asked - found["document"].nunique(),
+            "label steps": len(found),
+            "most frequent answer": texts.value_counts().max(),
+            "mean mass of the labels": found["mass"].mean(),
+            "answers with two or more labels": (found["distinct"][found["step"] == 1] >= 2).sum(),
+            "last": found["last"].sum(),
+            "intermediate": (~found["last"]).sum(),
+            "mass of the labels below 0.5": (found["mass"] < 0.5).sum(),
+            "label said before": found["repeated"].sum(),
+            "label said is not the most probable": (~found["said_is_top1"]).sum(),
+            "second label tied": found["tied"].sum(),
+            "second label said before": found["second_before"].sum(),
+            "second label is none": (found["second_label"] == steps.NONE).sum(),
+            "last, but cut off or with an unknown label": (found["last"] & found["status"].isin(UNENDED)).sum(),
         }
-        row = {"model": name, "corpus": trace.settings["corpus"], "documents": asked}
-        row |= {"without a label step": asked - found["document"].nunique(), "label steps": len(found)}
-        row |= {"most frequent answer": texts.value_counts().max(), "mean mass of the labels": found["mass"].mean()}
-        rows.append(row | {kind: int(held.sum()) for kind, held in odd.items()})
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -61,17 +74,17 @@ def write_never_said(table: pd.DataFrame) -> pd.DataFrame:
     """
 
     def write(value, low, high, n):
-        if not np.isnan(n) and n < FEW:
+        if n < FEW:
             return f"too few (n = {n:.0f})"
-        return f"{value:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]") if not np.isnan(value) else ""
+        return "" if np.isnan(value) else interval(value, low, high, 1)
 
     columns = {
-        "never said later, %": ("value", "low", "high", "n"),
-        "not said next, %": ("not_next", "not_next_low", "not_next_high", "intermediate"),
+        "never said later, %": ["value", "low", "high", "n"],
+        "not said next, %": ["not_next", "not_next_low", "not_next_high", "intermediate"],
     }
-    told = {name: [write(*row) for row in table[list(parts)].to_numpy(float)] for name, parts in columns.items()}
+    written = {name: [write(*row) for row in table[parts].to_numpy(float)] for name, parts in columns.items()}
     published = table["published_not_next"].fillna("")
-    return table[["source", "model", "corpus"]].assign(**told, **{"not said next, published": published})
+    return table[["source", "model", "corpus"]].assign(**written, **{"not said next, published": published})
 
 
 def largest(table: pd.DataFrame) -> Drawing:
@@ -80,9 +93,9 @@ def largest(table: pd.DataFrame) -> Drawing:
     table: model, corpus, step, last, first, one row a label step (`steps.gather`). Under each pair stand the numbers of
     steps; ten or fewer are dots; a group without a step is named in words. Raises ValueError for no rows.
     """
-    fig = panels.violins(table, [("first", step) for step in STEPS], "largest probability", 1.0)
-    told = panels.describe(table, ["first"], "median")
-    fig.alt = f"Split violins of the largest step probability, last against intermediate steps. Medians: {told}."
+    fig = panels.shapes(table, ["first"], "largest probability")
+    medians = panels.describe(table, ["first"], "median")
+    fig.alt = f"Split violins of the largest step probability, last against intermediate steps. Medians: {medians}."
     return fig
 
 
@@ -94,17 +107,15 @@ def second(table: pd.DataFrame, summary: pd.DataFrame) -> Drawing:
     next_label, top1. summary: `steps.summarise`, for the share of steps at which the second label is said next,
     written at the top. Raises ValueError for no rows.
     """
-    places = [(quantity, step) for step in STEPS for quantity in ("second", "next_said", "second_next")]
-    fig = panels.violins(table, places, "step probability", 1.0)
-    shares = summary[summary["quantity"] == "second_is_next"].set_index(["model", "corpus", "step"])
+    fig = panels.shapes(table, ["second", "next_said", "second_next"], "step probability")
     for axis in fig.axes:
+        model, corpus = axis.shown
+        shares = where(summary, quantity="second_is_next", model=model, corpus=corpus).set_index("step")
         for at, step in zip((1, 4), STEPS, strict=True):
-            row = shares.loc[(*axis.shown, step)] if (*axis.shown, step) in shares.index else {"n": 0}
-            if row["n"]:
-                spread = f"{100 * row['mean']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
-                few = f"{row['n'] * row['mean']:.0f} of {row['n']:.0f}"
-                text = f"second said next:\n{spread if row['n'] >= FEW else few}"
-                axis.text(at, 1.04, text, ha="center", va="bottom", fontsize=6.5)
+            if step in shares.index and (n := shares.loc[step, "n"]):
+                mean, low, high = 100 * shares.loc[step, ["mean", "low", "high"]]
+                share = f"{mean:.0f} % [{low:.0f}, {high:.0f}]" if n >= FEW else f"{n * mean / 100:.0f} of {n:.0f}"
+                axis.text(at, 1.04, f"second said next:\n{share}", ha="center", va="bottom", fontsize=6.5)
         axis.set(ylim=(-0.03, 1.34), yticks=np.linspace(0, 1, 5))
         axis.axvline(2.5, color="0.8", linewidth=0.5)
     fig.alt = (
@@ -123,30 +134,27 @@ def first_step(table: pd.DataFrame) -> Drawing:
     table = drawing.check(table, "corpus", "document", "probability")
     corpora, models = (table[column].unique().tolist() for column in ("corpus", "model"))
     fig, axes = drawing.panels(product(models, corpora), len(corpora), 1.5, 0.5, sharey=True)
-    told = []
+    words = []
     for (model, corpus), axis in axes.items():
         rows = where(table, corpus=corpus, model=model)
         if rows.empty:
             axis.set_axis_off()
             continue
         lines = [np.sort(values)[::-1] for _, values in rows.groupby("document")["probability"]]
-        if len({len(line) for line in lines}) > 1:
+        if len(set(map(len, lines))) > 1:
             raise ValueError(f"{corpus}: documents have different numbers of labels; a document needs a row a label")
-        lines = [line[:LONGEST] for line in lines]
-        ranks, medians = np.arange(1, len(lines[0]) + 1), np.median(lines, axis=0)
-        axis.plot(ranks, np.transpose(lines), color=BLUE, alpha=max(0.06, min(0.5, 12 / len(lines))), linewidth=0.5)
+        lines = np.array(lines)[:, :LONGEST]  # (documents, ranks)
+        ranks, medians = np.arange(1, lines.shape[1] + 1), np.median(lines, axis=0)
+        axis.plot(ranks, lines.T, color=BLUE, alpha=max(0.06, min(0.5, 12 / len(lines))), linewidth=0.5)
         axis.plot(ranks, medians, color=BLACK, linewidth=1.4, marker="o", markersize=3)
         axis.set(xticks=ranks, ylim=(-0.02, 1.02))
         axis.set_title(f"{plain(corpus_title(corpus))}, n = {len(lines)}")
-        if drawing.is_bottom(axis):
-            axis.set_xlabel("label rank")
-        if drawing.is_left(axis):
-            axis.set_ylabel("probability" + (f"\n{plain(model)}" if len(models) > 1 else ""))
+        drawing.label(axis, "label rank", "probability" + (f"\n{plain(model)}" if len(models) > 1 else ""))
         named = f"{model} on {corpus}" if model else corpus
-        told.append(f"{named}, n = {len(lines)}; the median top probability is {medians[0]:.2f}")
+        words.append(f"{named}, n = {len(lines)}; the median top probability is {medians[0]:.2f}")
     median = handle("median at each rank", color=BLACK, linewidth=1.4, marker="o", markersize=3)
     fig.legend_below([handle("one document", color=BLUE, linewidth=0.5), median], 2)
-    fig.alt = f"Sorted label probabilities at the first step, one line a document: {'. '.join(told)}."
+    fig.alt = f"Sorted label probabilities at the first step, one line a document: {'. '.join(words)}."
     return fig
 
 
@@ -169,11 +177,10 @@ def accuracies(table: pd.DataFrame) -> Drawing:
         if not rows["shown"].all():
             dropped.append(f"{name} ({rows['n'].iloc[0]})")
             continue
-        colour, marker, _ = looks[corpus]
         rows = rows.set_index("label").loc[["first", "second"]]
         x = np.arange(2) + 0.05 * (number - (len(lines) - 1) / 2)
-        style = dict(color=colour, marker=marker, linestyle=dashes[model], label=f"{name}, n = {rows['n'].iloc[0]}")
-        drawing.intervals(axis, x, rows["mean"], rows["low"], rows["high"], **style)
+        style = looks[corpus] | dict(linestyle=dashes[model], label=f"{name}, n = {rows['n'].iloc[0]}")
+        drawing.intervals(axis, x, rows["mean"], y_ends=(rows["low"], rows["high"]), **style)
     axis.set_xticks([0, 1], ["first label said", "second label said"])
     axis.set(xlim=(-0.4, 1.4), ylim=(0, 1), ylabel="accuracy (in the gold set)")
     axis.grid(True, axis="y")
@@ -184,10 +191,8 @@ def accuracies(table: pd.DataFrame) -> Drawing:
     if dropped:
         words = f"Dropped, answers with two or more labels: {', '.join(dropped)}."
         axis.set_xlabel(textwrap.fill(words, 54), fontsize=7, color=GREY)
-    rows = table[table["shown"]]
-    told = [f"{row.model}, {row.corpus}, {row.label}: {row.mean:.2f} (n = {row.n})" for row in rows.itertuples()]
-    told = "; ".join(told) or "no model has more than ten such answers"
-    fig.alt = f"Accuracy of the first and second label said: {told}."
+    few, pattern = "no model has more than ten such answers", "{model}, {corpus}, {label}: {mean:.2f} (n = {n})"
+    fig.alt = f"Accuracy of the first and second label said: {told(table[table['shown']], pattern, few)}."
     return fig
 
 
@@ -197,14 +202,7 @@ def boxes(table: pd.DataFrame) -> Drawing:
     Box plots, whiskers 1.5 times the range between the quartiles. table: as `largest`, with second. Raises ValueError
     for no rows.
     """
-    places = [(quantity, step) for step in STEPS for quantity in ("first", "second")]
-
-    def draw(axis, frame):
-        style = dict(fliersize=1, linewidth=0.6, width=0.7, gap=0.12, dodge=True, saturation=1, legend=False)
-        order = dict(order=range(len(places)), hue="group", hue_order=GROUPS, palette=SHADES)
-        sns.boxplot(frame, x="place", y="value", ax=axis, **order, **style)
-
-    fig = panels.shapes(table, places, "step probability", 1.0, panels.ABSENT, draw)
+    fig = panels.shapes(table, ["first", "second"], "step probability", plot=sns.boxplot, style=BOX)
     fig.alt = (
         "Box plots of the largest and the second step probability at r = 1 and 2, last against intermediate steps: "
         f"the numbers of Fig. 2 and 3 for {', '.join(table['corpus'].unique())}."
@@ -218,16 +216,14 @@ def entropies(table: pd.DataFrame, labels: Mapping[str, int]) -> Drawing:
     table: as `largest`, with entropy. labels: the number of labels of each corpus; the dashed line is the entropy of
     a step that knows nothing, log2(labels + 1). Raises ValueError for no rows.
     """
-    fig = panels.violins(table, [("entropy", step) for step in STEPS], "entropy, bits", None)
+    uniform = handle("all labels and none equal", color=GREY, linestyle="--", linewidth=0.7)
+    fig = panels.shapes(table, ["entropy"], "entropy, bits", handles=[uniform])
     tops = {corpus: np.log2(labels[corpus] + 1) for corpus in table["corpus"].unique()}
     for axis in fig.axes:
         top = tops[axis.shown[1]]
         axis.axhline(top, color=GREY, linestyle="--", linewidth=0.7)
         axis.set_ylim(-0.05 * top, 1.08 * top)
         axis.yaxis.set_major_locator(MultipleLocator(1 if top < 5 else 2))
-    fig.legends[0].remove()
-    uniform = handle("all labels and none equal", color=GREY, linestyle="--", linewidth=0.7)
-    fig.legend_below([*panels.group_handles(), uniform], 2)
     most = ", ".join(f"{corpus} {top:.2f}" for corpus, top in tops.items())
     fig.alt = (
         f"Split violins of the entropy of step distributions. Mean bits: {panels.describe(table, ['entropy'])}. "
@@ -243,8 +239,6 @@ def second_ranks(table: pd.DataFrame) -> Drawing:
     are not drawn: words say how many there are. Ranks behind the eighth are joined into the last bar.
     """
     table = drawing.check(table, "model", "corpus", "reading", "label", "place", "mean", "low", "high", "n")
-    table = table.assign(of=table["label"].map({2: "second", 3: "third"}))
-    looks = {"second": (BLUE, "#8fc1e3", "", -0.2), "third": (ORANGE, "#f5cf8e", "////", 0.2)}
 
     def draw(axis, rows):
         rows = rows[rows["reading"] == "A"]
@@ -255,38 +249,29 @@ def second_ranks(table: pd.DataFrame) -> Drawing:
             few = f"too few answers with two or more labels (n = {asked.max():.0f})"
             drawing.say(axis, "no answer with two or more labels" if rows.empty else few, 0.5)
             return
-        numbers = [f"{n:,.0f}" if n >= FEW else f"{n:,.0f} (too few)" for n in asked]
+        numbers = " / ".join(f"{n:,.0f}" if n >= FEW else f"{n:,.0f} (too few)" for n in asked)
         box = dict(facecolor="white", edgecolor="none", pad=1)
-        axis.text(8.9, 0.9, f"n = {' / '.join(numbers)}", ha="right", va="center", size=7, bbox=box)
-        for name, (edge, face, hatch, side) in looks.items():
-            found = rows[(rows["of"] == name) & (rows["n"] >= FEW) & (rows["mean"] > 0)]
+        axis.text(8.9, 0.9, f"n = {numbers}", ha="right", va="center", size=7, bbox=box)
+        for label, (side, style) in BARS.items():
+            found = rows[(rows["label"] == label) & (rows["n"] >= FEW) & (rows["mean"] > 0)]
+            shares = found.groupby(found["place"].clip(upper=RANKS + 1))["mean"].sum()
+            axis.bar(shares.index + side, shares, width=0.38, linewidth=0.6, **style)
             near = found[found["place"] <= RANKS]
-            bars = dict(width=0.38, color=face, edgecolor=edge, linewidth=0.6, hatch=hatch)
-            axis.bar(near["place"] + side, near["mean"], **bars)
-            ends = dict(fmt="none", ecolor=BLACK, elinewidth=0.7)
-            drawing.intervals(axis, near["place"] + side, near["mean"], near["low"], near["high"], **ends)
-            if far := found.loc[found["place"] > RANKS, "mean"].sum():
-                axis.bar(RANKS + 1 + side, far, **bars)
-        for size, marker in (("8B", "o"), ("70B", "s")):
-            axis.plot(1.8, SECOND_RANK[size], marker=marker, markerfacecolor="none", color=RED, linestyle="none")
+            style = dict(fmt="none", ecolor=BLACK, elinewidth=0.7)
+            drawing.intervals(axis, near["place"] + side, near["mean"], y_ends=(near["low"], near["high"]), **style)
+        for size, style in PUBLISHED.items():
+            axis.plot(1.8, SECOND_RANK[size], **style)
         axis.set_xticks(range(1, RANKS + 2), [*map(str, range(1, RANKS + 1)), "on"])
         axis.set_xlim(0.4, RANKS + 1.6)
 
-    fig = panels.grid(table, draw, "share of answers", "rank at the first step", 1.5, "no label step", 3)
-    handles = [
-        Patch(facecolor=face, edgecolor=edge, hatch=hatch, label=f"label said {name}")
-        for name, (edge, face, hatch, _) in looks.items()
-    ]
-    red = dict(color=RED, markerfacecolor="none", linestyle="none")
-    handles += [
-        handle(f"published, second, {size}", marker=marker, **red) for size, marker in (("8B", "o"), ("70B", "s"))
-    ]
-    fig.legend_below(handles, 2)
-    shown = where(table, reading="A", of="second", place=2)
-    told = [f"{row.model}, {row.corpus}: {row.mean:.2f} (n = {row.n})" for row in shown.itertuples() if row.n >= FEW]
-    theirs = ", ".join(f"{share:.2f} at {size}" for size, share in SECOND_RANK.items())
+    fig = panels.grid(table, draw, "share of answers", "rank at the first step", 1.5, 3)
+    ours = [Patch(**style) for _, style in BARS.values()]
+    fig.legend_below([*ours, *(handle(f"published, second, {size}", **each) for size, each in PUBLISHED.items())], 2)
+    shown = where(table, reading="A", label=2, place=2)
+    few, pattern = "no model has more than ten answers with two labels", "{model}, {corpus}: {mean:.2f} (n = {n})"
     fig.alt = (
         "Rank at the first step of the labels said second and third. Share of second labels that were second: "
-        f"{'; '.join(told) or 'no model has more than ten answers with two labels'}. Published: {theirs}."
+        f"{told(shown[shown['n'] >= FEW], pattern, few)}. "
+        f"Published: {', '.join(f'{share:.2f} at {size}' for size, share in SECOND_RANK.items())}."
     )
     return fig

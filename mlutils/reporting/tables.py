@@ -14,7 +14,7 @@ from mlutils.reporting.published import SIZES, corpus_title
 
 MISSING = "–"  # ours is unknown
 ABSENT = "N/A"  # the paper has no such number
-NUMBER = re.compile(r"[+\-−]?[\d.,]+( %)?\*?( ?\[[^\]]*\])?( \([^)]*\))?|–|N/A|")  # with an interval, with a count
+NUMBER = re.compile(r"[+\-−]?[\d.,]+( ?%)?\*?( ?\[[^\]]*\])?( \([^)]*\))?|–|N/A|")  # with an interval, with a count
 SHOWN = 60  # rows of a frame that a notebook shows at most
 
 

@@ -7,17 +7,27 @@ beside the weights: what it was trained on, how, and from which revision of the 
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from transformers import AutoTokenizer
+from transformers.utils import cached_file, find_adapter_config_file
+from transformers.utils.hub import has_file
 
 from mlutils import paths, sources
 from mlutils.corpora import Corpus
 from mlutils.files import making, write_json
+from mlutils.tracing import revisions
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, ADAPTER = "adapter_model.safetensors", "adapter_config.json"
+WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+class AdapterError(OSError):
+    """Raised where an adapter cannot be applied: which, why, and what to do."""
 
 
 def full_name(model: str, method: str, corpus: str, seed: int = 0, shots: int = 0, label: str = "") -> str:
@@ -67,16 +77,80 @@ def find(name: str, places: Sequence[Path | str] = ()) -> Path:
 def read_record(folder: Path | str) -> dict:
     """Returns what stands beside an adapter's weights (`run.json`); raises OSError where it is missing or broken."""
     try:
-        return json.loads((Path(folder) / "run.json").read_text())
+        return json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise OSError(f"adapter {folder} has no run.json that can be read ({error}): train it again") from None
 
 
 def read_trained_on(folder: Path | str) -> dict[str, frozenset[str]]:
-    """Returns the ids of documents that the model in a folder was trained on, by corpus, where its manifest says."""
-    file = Path(folder) / "manifest.json"
-    known = json.loads(file.read_text()).get("trained_on", {}) if file.exists() else {}
-    return {corpus: frozenset(ids) for corpus, ids in known.items()}
+    """Returns the ids of documents that the model in a folder was trained on, by corpus, where its records say.
+
+    Raises OSError for a record that cannot be read.
+    """
+    known = []
+    for file in (Path(folder) / "manifest.json", Path(folder) / "run.json"):
+        if file.exists():
+            try:
+                known.append(json.loads(file.read_text(encoding="utf-8")).get("trained_on", {}))
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise OSError(
+                    f"{file} says what a model was trained on, and cannot be read ({error}): get it again"
+                ) from None
+    return unite(known)
+
+
+def read_base(source: Path | str) -> str | None:
+    """Returns the model that a PEFT folder or hub id names as its base, None where it is no adapter.
+
+    Raises OSError where whole weights lie beside the adapter: it may be merged into them already.
+    """
+    file = find_adapter_config_file(str(source))
+    if file is None:
+        return None
+    if any(has_file(str(source), name) for name in WHOLE):
+        raise AdapterError(
+            f"{source} holds whole weights and an adapter ({ADAPTER}): transformers would apply it once more if it is "
+            f"merged already. If it is, remove {ADAPTER} and adapter_model.*; if not, give a folder that holds these "
+            "alone"
+        )
+    try:
+        base = json.loads(Path(file).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise AdapterError(f"{file} cannot be read ({error!r}): get the adapter again") from None
+    if not base:
+        raise AdapterError(f"{file} does not name the adapter's base model: write it there (base_model_name_or_path)")
+    return base
+
+
+def apply_folder(model, name: str, source: Path | str):
+    """Returns the model with the adapter of a PEFT folder or hub id merged into its weights, as `apply` does.
+
+    Its tokenizer is the adapter's where it has one. What an adapter without a record of ours was trained on nobody
+    knows, and the run says so.
+    """
+    try:
+        folder = Path(cached_file(str(source), WEIGHTS)).parent
+        for each in ("run.json", "tokenizer.json", "tokenizer_config.json"):  # of a hub id: beside the weights
+            cached_file(str(source), each, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise AdapterError(
+            f"adapter {source} has no {WEIGHTS} that can be had ({str(error).splitlines()[0]}): .bin files can run "
+            "code when they are read, and are refused"
+        ) from None
+    if (folder / "run.json").exists():
+        merged = apply(model, name, folder)
+    else:
+        asked = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("revision")
+        if asked and re.fullmatch("[0-9a-f]{40}", asked) and asked != model.revision:  # a branch says nothing
+            raise AdapterError(
+                f"adapter {source} was trained from revision {asked} of {model.name!r}, here is {model.revision}: get "
+                f"that revision into a folder, and name it in {ADAPTER} (base_model_name_or_path, no revision)"
+            )
+        print(f"{name}: an adapter without run.json; which documents it was trained on is not known, none is refused")
+        merged = _merge(model, name, folder)
+    if (folder / "tokenizer_config.json").exists():
+        merged = dataclasses.replace(merged, tokenizer=AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    return dataclasses.replace(merged, revision=f"{model.revision}+{revisions.fingerprint(folder)[:12]}")
 
 
 def apply(model, name: str, folder: Path):
@@ -85,26 +159,29 @@ def apply(model, name: str, folder: Path):
     Its name is the adapter's, its revision holds a hash of the weights. Raises OSError where the adapter was trained
     from other weights, or does not fit.
     """
-    from peft import PeftModel  # takes seconds, and few runs need it
-
     record = read_record(folder)
     if record["base_revision"] != model.revision:
-        raise OSError(
+        raise AdapterError(
             f"adapter {name!r} was trained from revision {record['base_revision']} of {record['base']!r}, here is "
             f"{model.revision}: train it again"
         )
+    merged = _merge(model, name, folder)
+    return dataclasses.replace(merged, trained_on=unite([model.trained_on, record["trained_on"]]))
+
+
+def _merge(model, name: str, folder: Path):
+    from peft import PeftModel  # takes seconds, and few runs need it
+
     try:
-        network = PeftModel.from_pretrained(model.network, str(folder)).merge_and_unload(safe_merge=True)
+        adapted = PeftModel.from_pretrained(model.network, str(folder))
+        if adapted.peft_config["default"].is_prompt_learning:
+            raise ValueError(f"{adapted.peft_config['default'].peft_type.value} has no weights that can be merged")
+        network = adapted.merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError) as error:
-        raise OSError(f"adapter {name!r} does not fit {model.name!r}: {str(error).splitlines()[0]}") from error
+        raise AdapterError(f"adapter {name!r} does not fit {model.name!r}: {str(error).splitlines()[0]}") from error
     network.eval().requires_grad_(False)
-    return dataclasses.replace(
-        model,
-        name=name,
-        network=network,
-        revision=f"{model.revision}+{sources.checksum(folder / WEIGHTS)[:12]}",
-        trained_on=unite([model.trained_on, record["trained_on"]]),
-    )
+    revision = f"{model.revision}+{sources.checksum(folder / WEIGHTS)[:12]}"
+    return dataclasses.replace(model, name=name, network=network, revision=revision)
 
 
 def unite(parts: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, frozenset[str]]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
 
 WORTH_CACHING = 32  # tokens: a shorter common beginning is cheaper to repeat than to cache
@@ -123,7 +124,6 @@ class PackedEngine:
     def __post_init__(self):
         self._cache = DynamicCache(config=self.model.network.config)
         self._base = self.model.network.get_decoder()
-        self._head = self.model.network.get_output_embeddings()
 
     # -- passes ----------------------------------------------------------------------------------------------------
     @torch.inference_mode()
@@ -165,7 +165,7 @@ class PackedEngine:
     @torch.inference_mode()
     def _project(self, states: torch.Tensor, select: torch.Tensor):
         """Returns for hidden states (N, H): selected logits (N, K), log-sum-exp (N,), most probable token (N,)."""
-        logits = self._head(states.to(self._head.weight.device)).float()
+        logits = read_out(self.model.network, states[None])[0].float()
         if not torch.isfinite(logits).all():
             raise BadLogits
         chosen = logits[:, select.to(logits.device)]
@@ -288,5 +288,6 @@ class PackedEngine:
 
 def eos_tokens(model: Model) -> set[int]:
     """Returns the tokens that end a text."""
-    eos = model.network.generation_config.eos_token_id
+    known = model.network.generation_config or model.network.config  # a network that cannot generate has none
+    eos = known.eos_token_id
     return set(eos if isinstance(eos, list) else [eos]) - {None}

@@ -22,8 +22,7 @@ class HiddenView(ListView):
     def __init__(self, model: Model, prompting: Prompting):
         super().__init__(model, prompting)
         self.engine = LayeredEngine(model) if model.packed else LayeredPaddedEngine(model)
-        config = model.network.config
-        self.state_shape = (config.num_hidden_layers + 1, config.hidden_size)
+        self.state_shape = (model.config.num_hidden_layers + 1, model.config.hidden_size)
 
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], np.ndarray]:
         """Returns the failures, and the states that predict the first label's first token after each layer of H

@@ -23,6 +23,7 @@ from transformers import PretrainedConfig
 
 from mlutils.tracing import models
 from mlutils.tracing.engine import BadLogits, Written
+from mlutils.tracing.head import Float32Head
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
@@ -73,7 +74,11 @@ def load_heads(model: Model) -> nn.ModuleList:
             f"the Medusa heads of {model.name!r} do not fit {count} heads of {layers} layers on states of {size} "
             f"numbers and {words} tokens: {problems}"
         ) from None
-    return heads.to(device=output.device, dtype=model.dtype).eval().requires_grad_(False)
+    heads.to(device=output.device, dtype=model.dtype).eval().requires_grad_(False)
+    if model.dtype != torch.float32:
+        for head in heads:
+            head[-1] = Float32Head(head[-1])
+    return heads
 
 
 def _folder(name: str) -> Path:

@@ -2,20 +2,30 @@
 
 import copy
 import json
+import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 import transformers
 from filelock import FileLock
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+)
 
 from mlutils import paths, sources
 from mlutils.files import making, write_json
-from mlutils.tracing import adapters
+from mlutils.tracing import adapters, head, revisions, vocabulary
 
 DEFAULT = "smollm2-135m-instruct"
 RANDOM = "random-llama"
@@ -44,9 +54,15 @@ class Model:
         return self.network.dtype
 
     @property
-    def context(self) -> int:
-        """Returns the largest number of tokens of prompt and answer together."""
-        return self.network.config.max_position_embeddings
+    def config(self) -> transformers.PretrainedConfig:
+        """Returns the config of the network, or of its text part where it also reads images."""
+        return self.network.config.get_text_config()
+
+    @property
+    def context(self) -> float:
+        """Returns the largest number of tokens of prompt and answer together; infinite where there is no limit."""
+        limits = (getattr(self.config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+        return next((limit for limit in limits if limit), math.inf)
 
 
 def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto", places: Sequence[Path | str] = ()) -> Model:
@@ -65,35 +81,114 @@ def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto", places:
     if device not in ("auto", "cpu") and not device.startswith("cuda"):
         raise ValueError(f"device {device!r} is not known: take auto, cpu, cuda or cuda:N")
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    kind = getattr(torch, dtype) if dtype != "auto" else (torch.bfloat16 if gpu else torch.float32)
-    name, tuned = adapters.split_name(name)
-    found = {adapter: adapters.find(adapter, places) for adapter in tuned}
-    folder, revision = locate(name)
-    trained_on = adapters.read_trained_on(folder)
-    arguments = dict(dtype=kind, attn_implementation="sdpa", trust_remote_code=False)
+    arguments = {"dtype": getattr(torch, dtype) if dtype != "auto" else (torch.bfloat16 if gpu else torch.float32)}
     if gpu:
         arguments["device_map"] = "auto" if device == "auto" else device
     _quiet()
+    return _load(name, name, places, arguments)
+
+
+def _load(name: str, wanted: str, places: Sequence[Path | str], arguments: dict) -> Model:
+    """Returns the model called `name`, which `wanted` is or stands on, with all that is to be told about it."""
+    name, tuned = adapters.split_name(name)
+    found = {adapter: adapters.find(adapter, places) for adapter in tuned}
+    source, revision = locate(name)
+    config: dict = {}
     try:
-        if (base := _base_of(folder)) != folder:
-            folder, revision = locate(base)
-        network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **arguments)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        adapted = adapters.read_base(source)
+        if not adapted:
+            config, _ = PretrainedConfig.get_config_dict(source)
+    except adapters.AdapterError:
+        raise
     except OSError as error:
-        raise explain(name, folder, error) from None  # the hub's own traceback says less
-    except (ImportError, ValueError) as error:  # a config or a tokenizer of a kind that is not known here
-        reason = str(error).strip().partition(". ")[0]
-        raise OSError(
-            f"model {name!r} cannot be read here ({reason}): it must be a causal language model of transformers with a "
-            "tokenizer.json; one without it can borrow its base model's (put tokenizer.json and tokenizer_config.json "
-            "into a local copy, and give that folder)"
-        ) from None
-    network.eval().requires_grad_(False)
-    revision = revision or getattr(network.config, "_commit_hash", None) or "local"
-    model = Model(name, network, tokenizer, revision, has_plain_attention(network.config), trained_on)
+        raise explain(wanted, source, error) from None
+    # Medusa heads alone name the model that they stand on; so does an adapter.
+    base = adapted or ("" if "model_type" in config else config.get("base_model_name_or_path", ""))
+    if not base:
+        model = _read(name, wanted, source, revision, arguments)
+    else:
+        model = _load(base, wanted, places, arguments)
+        if adapted:
+            model = adapters.apply_folder(model, name, source)
+        else:
+            trained_on = adapters.unite([model.trained_on, adapters.read_trained_on(source)])
+            heads = f"+{revisions.fingerprint(source)[:12]}" if Path(source).is_dir() else ""
+            model = replace(model, name=name, revision=model.revision + heads, trained_on=trained_on)
     for adapter, place in found.items():
         model = adapters.apply(model, adapter, place)
     return model
+
+
+def _read(name: str, wanted: str, source: str, revision: str | None, arguments: dict) -> Model:
+    """Returns the whole model in a folder or of a hub id."""
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        kind = _find_class(config)
+        attention = "sdpa" if kind._model_mapping[type(config)]._supports_sdpa else "eager"
+        network = kind.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, attn_implementation=attention, **arguments
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except OSError as error:
+        raise explain(wanted, source, error) from None  # the hub's own traceback says less
+    except (ImportError, ValueError) as error:  # a config or a tokenizer of a kind that is not known here
+        reason = str(error).strip().partition(". ")[0]
+        raise OSError(
+            f"model {wanted!r} cannot be read here ({reason}): it must be a causal language model of transformers with "
+            "a tokenizer.json; one without it can borrow its base model's (put tokenizer.json and "
+            "tokenizer_config.json into a local copy, and give that folder)"
+        ) from None
+    network.eval().requires_grad_(False)
+    head.use_float32(network)
+    _keep_greedy(network)
+    if not is_causal(network):
+        raise OSError(
+            f"model {wanted!r} is no causal language model ({type(network).__name__} reads what comes behind a token): "
+            "take one that writes from left to right"
+        )
+    if attention != "sdpa":
+        print(
+            f"{name}: {type(network).__name__} has no SDPA, its attention is computed plainly (eager), which is slower"
+        )
+    if behind := vocabulary.framing(tokenizer)[1]:
+        tokens = ", ".join(tokenizer.convert_ids_to_tokens(behind))
+        print(f"{name}: its tokenizer ends every text in {tokens}, behind which no answer comes: it is taken off")
+    revision = revision or getattr(network.config, "_commit_hash", None) or "unknown"
+    trained_on = adapters.read_trained_on(source)
+    return Model(name, network, tokenizer, revision, has_plain_attention(network.config), trained_on)
+
+
+def _find_class(config: transformers.PretrainedConfig) -> type:
+    """Returns what loads a network that writes text; it may be the text part of one that also reads images.
+
+    Raises ValueError where transformers has none for such a config.
+    """
+    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in kind._model_mapping:
+            return kind
+    raise ValueError(f"{type(config).__name__} has no causal language model")
+
+
+def _keep_greedy(network: transformers.PreTrainedModel) -> None:
+    """Takes what changes the most probable token out of a network's way of writing: penalties, forbidden words."""
+    known = network.generation_config
+    if known is not None:
+        kept = {name: getattr(known, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        network.generation_config = GenerationConfig(**kept)
+
+
+@torch.inference_mode()
+def is_causal(network: transformers.PreTrainedModel) -> bool:
+    """Returns whether what a network holds at a token stays the same whatever comes behind it."""
+    tokens = torch.tensor([[5, 6, 7, 8], [5, 6, 9, 10]], device=network.get_input_embeddings().weight.device)
+    first, second = network(input_ids=tokens).logits[:, 1].float()
+    apart = (first - second).abs().max()
+    return not apart > close(network.dtype) * first.std()  # NaN is another fault, which the engine names
+
+
+def close(dtype: torch.dtype) -> float:
+    """Returns how far logits that are the same may lie apart by rounding, in their standard deviations."""
+    return 1e-3 if dtype == torch.float32 else 0.2
 
 
 def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
@@ -101,8 +196,14 @@ def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     # Qwen 2 names a window in its config but switches it off, and lists full attention for every layer.
     window = config.model_type == "mistral" and getattr(config, "sliding_window", None) is not None
-    scaled = "dynamic" in str(getattr(config, "rope_parameters", None) or "")
-    return config.model_type in PLAIN and kinds == {"full_attention"} and not window and not scaled
+    moves = moves_positions(config)
+    return config.model_type in PLAIN and kinds == {"full_attention"} and not window and not moves
+
+
+def moves_positions(config: transformers.PretrainedConfig) -> bool:
+    """Returns whether rotary positions depend on the longest prompt of a pass, so that prompts change each other."""
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    return any(kind in str(parameters) for kind in ("dynamic", "longrope"))
 
 
 def explain(name: str, source: str, error: OSError) -> OSError:
@@ -130,18 +231,12 @@ def explain(name: str, source: str, error: OSError) -> OSError:
     )
 
 
-def _base_of(source: str) -> str:
-    """Returns the model to load: the base that a folder or hub id with Medusa heads alone names, else `source`."""
-    config, _ = PretrainedConfig.get_config_dict(source)
-    return config.get("base_model_name_or_path", source) if "model_type" not in config else source
-
-
 def locate(name: str) -> tuple[str, str | None]:
     """Returns the folder or hub id to load from, and the revision where it is known before loading."""
     if name == DEFAULT:
         folder = paths.cache() / "models" / DEFAULT
         _make_once(folder, dequantise)
-        return str(folder), json.loads((folder / "origin.json").read_text())["sha256"][:16]
+        return str(folder), json.loads((folder / "origin.json").read_text(encoding="utf-8"))["sha256"][:16]
     if name == RANDOM:
         folder = paths.cache() / "models" / f"{RANDOM}-2"
         _make_once(folder, make_random)
@@ -156,7 +251,8 @@ def locate(name: str) -> tuple[str, str | None]:
             )
         return str(folder), sources.checksum(folder / "model.safetensors")[:16]
     if Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser()), "local"
+        folder = Path(name).expanduser()
+        return str(folder), revisions.fingerprint(folder)
     if name.startswith((".", "/", "~")):
         raise OSError(f"model folder {name!r} does not exist")
     return name, None

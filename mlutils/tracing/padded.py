@@ -1,13 +1,22 @@
-"""The engine for models that cannot be packed: padded batches of whole prompts, slower and always right."""
+"""The engine for models that cannot be packed: padded batches of whole prompts, slower and always right.
+
+Some networks take padding for text (RWKV), or count positions from it (RoBERTa); in others a longer prompt changes the
+positions of its neighbours. So an engine first tries padding on a few tokens, and where logits are not those of each
+prompt alone, prompts are asked alone, a pass a token.
+"""
 
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from mlutils.tracing.engine import BadLogits, Draft, Written, eos_tokens
-from mlutils.tracing.models import Model
+from mlutils.tracing.models import Model, close, moves_positions
+
+TRIAL = [[5, 6, 7, 8, 9, 10], [11, 7, 5]]  # token ids of two prompts of different length
+_trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # network -> whether its batches can be padded
 
 
 @dataclass
@@ -18,6 +27,38 @@ class PaddedEngine:
     batch: int = 8
     tokens: int = 0
     passes: int = 0
+
+    def __post_init__(self):
+        network = self.model.network
+        if network not in _trials:
+            _trials[network] = not moves_positions(network.config) and self._is_right()
+            if not _trials[network]:
+                print(f"{self.model.name}: padding changes its answers, so prompts are asked one by one")
+        self.pads = _trials[network]
+        self.tokens = self.passes = 0
+
+    def _is_right(self) -> bool:
+        """Returns whether padded prompts have the logits that they have alone."""
+        few = list(range(12))
+        for prompt, written in zip(TRIAL, self._write_batch(TRIAL, few, lambda tokens: False, 3), strict=True):
+            read = self._last(TRIAL, pads=True)[TRIAL.index(prompt)][few]
+            if isinstance(written, BadLogits):
+                continue  # a broken network is named where it is asked
+            for at, logits in enumerate(torch.from_numpy(written.logits)):
+                alone = self._alone([*prompt, *written.tokens[:at]])[0][few].double()
+                both = torch.stack([logits, read.double()]) if at == 0 else logits[None]
+                if not (both - alone).abs().max() <= close(self.model.dtype) * alone.std():
+                    return False
+        return True
+
+    @torch.inference_mode()
+    def _alone(self, sequence: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns logits (V,) and the last state (H,) behind a prompt, from a plain pass over it."""
+        self.tokens += len(sequence)
+        self.passes += 1
+        ids = torch.tensor([list(sequence)], device=self.model.device)
+        out = self.model.network(input_ids=ids, output_hidden_states=True)
+        return out.logits[0, -1].float().cpu(), out.hidden_states[-1][0, -1].float().cpu()
 
     def read(self, groups: Sequence[Sequence[Sequence[int]]], select: Sequence[int]) -> list:
         """Returns logits (N, K) and normalisers (N,) after the N sequences of each group, or its BadLogits."""
@@ -44,7 +85,26 @@ class PaddedEngine:
         """Returns the greedy answer to each prompt as `Written`, or its BadLogits; `draft` is not used."""
         answers = []
         for at in range(0, len(sequences), self.batch):
-            answers += self._write_batch(sequences[at : at + self.batch], list(select), finished, limit)
+            ask = self._write_batch if self.pads else self._write_alone
+            answers += ask(sequences[at : at + self.batch], list(select), finished, limit)
+        return answers
+
+    def _write_alone(self, sequences, select, finished, limit) -> list:
+        """Returns what `_write_batch` does, from a pass over each prompt and what is written of its answer."""
+        ends, answers = eos_tokens(self.model), []
+        for sequence in sequences:
+            said, held, complete = [], [], False
+            while len(said) < limit and not complete:
+                held.append(self._alone([*sequence, *said]))
+                token = int(held[-1][0].argmax())
+                complete = token in ends
+                if not complete:
+                    said.append(token)
+                    complete = finished(said)
+            logits = torch.stack([each for each, _ in held]).double()
+            states = torch.stack([state for _, state in held])
+            written = Written(said, logits[:, select].numpy(), logits.logsumexp(-1).numpy(), states, complete)
+            answers.append(written if torch.isfinite(logits).all() else BadLogits())
         return answers
 
     def _pad(self, sequences):
@@ -59,7 +119,9 @@ class PaddedEngine:
         return ids.to(self.model.device), mask.to(self.model.device)
 
     @torch.inference_mode()
-    def _last(self, sequences) -> list[torch.Tensor]:
+    def _last(self, sequences, pads: bool | None = None) -> list[torch.Tensor]:
+        if not (self.pads if pads is None else pads):
+            return [self._alone(sequence)[0] for sequence in sequences]
         ids, mask = self._pad(sequences)
         network, arguments = self.model.network, {}
         if "position_ids" in inspect.signature(network.forward).parameters:

@@ -51,6 +51,8 @@ class Prompting:
     answer_order: str = "instruction"  # of labels in the demonstrations' answers: instruction | alphabetical
 
     def __post_init__(self):
+        if self.new_tokens < 1:
+            raise ValueError(f"new_tokens {self.new_tokens}: an answer takes 1 or more")
         if self.conventions not in ("ours", "released"):
             raise ValueError(f"conventions {self.conventions!r} are not known: take ours or released")
         if self.pair_order not in ORDERS:

@@ -32,8 +32,7 @@ class Questions:
                 f"the view {self.name} would ask {len(self.asked)} questions a document, more than {MOST}: "
                 f"leave it out for {prompting.corpus.name}, which has {len(prompting.corpus.labels)} labels"
             )
-        gap = " " if prompting.conventions == "ours" else ""
-        self.select = [vocabulary.encode(model.tokenizer, gap + word)[0] for word in self.words]
+        self.select = vocabulary.answer_tokens(model.tokenizer, self.words, prompting.conventions)
         if len(set(self.select)) < 2:
             raise ValueError(f"{model.name}'s tokenizer begins {self.words} alike: they cannot be told apart")
 

@@ -21,7 +21,7 @@ class ListView:
     def __init__(self, model: Model, prompting: Prompting, variant: str = name):
         self.variant, self.model, self.prompting, self.engine = variant, model, prompting, start_engine(model)
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
-        self.state_shape = (model.network.config.hidden_size,)  # of what the engine keeps at a position
+        self.state_shape = (model.config.hidden_size,)  # of what the engine keeps at a position
         self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form)
 
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], np.ndarray]:

@@ -18,8 +18,39 @@ def encode(tokenizer, text: str) -> list[int]:
 
 
 def encode_prompts(tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the token ids of whole prompts, with the beginning-of-text token where the model has one."""
-    return tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
+    """Returns the token ids of whole prompts, with the beginning-of-text token where the model has one.
+
+    An end-of-text token that the tokenizer puts behind every text is left out: an answer goes on from its prompt.
+    """
+    if not texts:
+        return []
+    _, behind = framing(tokenizer)
+    ids = tokenizer(list(texts), split_special_tokens=True)["input_ids"]
+    return [each[: len(each) - len(behind)] for each in ids] if behind else ids
+
+
+def framing(tokenizer) -> tuple[list[int], list[int]]:
+    """Returns the special tokens that a tokenizer puts before and behind every text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    return whole[:at], whole[at + len(bare) :]
+
+
+def answer_tokens(tokenizer, words: Sequence[str], conventions: str = "ours") -> list[int]:
+    """Returns the first token of each word as it answers a question, which ends in a colon.
+
+    It is read behind the colon: some tokenizers mark where a text begins, and all words would begin with that mark.
+    By the `released` conventions the question ends in a blank, and a word has none before it.
+    """
+    colon = encode(tokenizer, ":")
+    tokens = []
+    for word in words:
+        text = word if conventions == "released" else f" {word}"
+        whole = encode(tokenizer, f":{text}")
+        behind = whole[len(colon) :] if whole[: len(colon)] == colon else []
+        tokens.append((behind or encode(tokenizer, text))[0])
+    return tokens
 
 
 def offsets(tokenizer, ids: Sequence[int]) -> list[int]:
@@ -107,7 +138,10 @@ def _starting_token(tokenizer, text: str, at: int) -> int | None:
 
 @lru_cache(maxsize=4)
 def _texts(tokenizer) -> list[str]:
-    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    """Returns the text of each token within a text: at its beginning some tokenizers drop a blank."""
+    before = encode(tokenizer, "x")
+    length = len(tokenizer.decode(before))
+    return [text[length:] for text in tokenizer.batch_decode([[*before, i] for i in range(len(tokenizer))])]
 
 
 def _separators(tokenizer, form: str) -> dict[str, list[int]]:

@@ -161,7 +161,8 @@ class Job:
         """Returns the last whole checkpoint, None where there is none; raises FinetuningError for another job's."""
         noted = self.checkpoints / "key.json"
         if noted.exists():
-            checkpoints.refuse_other(json.loads(noted.read_text()), self.key, self.checkpoints, FinetuningError)
+            found = json.loads(noted.read_text(encoding="utf-8"))
+            checkpoints.refuse_other(found, self.key, self.checkpoints, FinetuningError)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(noted, self.key)
         whole = self.checkpoints.glob("checkpoint-*/trainer_state.json")  # written last

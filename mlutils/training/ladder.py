@@ -49,7 +49,7 @@ def save(miniature: Miniature, folder: Path) -> Path:
 
 def add_scores(folder: Path, scores: dict) -> None:
     """Adds scores to the manifest of a miniature."""
-    record = json.loads((folder / "manifest.json").read_text())
+    record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     write_json(folder / "manifest.json", {**record, "scores": scores})
 
 
@@ -89,7 +89,7 @@ def score(trace: Trace, tested: Corpus) -> dict:
 
 def describe(folder: Path) -> dict:
     """Returns a row of the ladder: size, cost, held-out bits and scores of the miniature in a folder."""
-    record = json.loads((folder / "manifest.json").read_text())
+    record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     bits = {f"held-out bits, {kind}": value for kind, value in record["held_out_bits"].items()}
     return {name: record[name] for name in ("parameters", "step", "tokens", "seconds")} | bits | record["scores"]
 

@@ -17,6 +17,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from mlutils.corpora import Corpus
 from mlutils.tracing import prompts, vocabulary
 from mlutils.tracing.engine import shared_beginning
+from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
 from mlutils.training.adaptation import FinetuningError, Job, Recipe, lora, train_on
 from mlutils.training.sft import draw_shown, keep_fitting, passes
@@ -97,7 +98,7 @@ def log_odds(network, batch: dict, words: Sequence[int]) -> torch.Tensor:
     given = {name: batch[name] for name in ("input_ids", "position_ids", "attention_mask")}
     states = base.get_decoder()(**given, use_cache=False).last_hidden_state
     at_ends = states[torch.arange(len(states), device=states.device)[:, None], batch["ends"]]
-    both = base.get_output_embeddings()(at_ends).float()[..., list(words)]
+    both = read_out(base, at_ends).float()[..., list(words)]
     return both[..., 0] - both[..., 1]
 
 
@@ -133,7 +134,9 @@ def tune(model: Model, training: Corpus, held: Corpus, recipe: Recipe, name: str
     examples = keep_fitting(rows, training.name)
     held_questions = write_questions(held, training, recipe.train_shots, recipe.seed)
     aside = keep_fitting(encode_questions(model, held, held_questions), held.name)
-    words = tuple(vocabulary.encode(model.tokenizer, f" {word}")[0] for word in prompts.UNARY_ANSWERS)
+    words = vocabulary.answer_tokens(model.tokenizer, prompts.UNARY_ANSWERS)
+    if len(set(words)) < 2:
+        raise FinetuningError(f"{model.name}'s tokenizer begins {prompts.UNARY_ANSWERS} alike: take sft")
 
     def build(settings: dict, ordered: list[dict]) -> SoftTrainer:
         set_seed(recipe.seed)  # the adapter's first weights are random

@@ -91,7 +91,9 @@ def test_panels_stand_in_lines_and_gaps_stay_empty():
     assert list(axes) == ["a", "b", "c"] and len(fig.axes) == 3
     assert tuple(fig.get_size_inches()) == pytest.approx((drawing.TEXT, 3.5))
     assert [drawing.is_left(axis) for axis in axes.values()] == [True, False, True]
-    assert [drawing.is_bottom(axis) for axis in axes.values()] == [False, False, True]
+    for axis in axes.values():
+        drawing.label(axis, "x", "y")
+    assert [(axis.get_xlabel(), axis.get_ylabel()) for axis in axes.values()] == [("", "y"), ("", ""), ("x", "y")]
     (alone,) = drawing.panels(["a"], 1, 1.5, 0.5)[1].values()
     assert alone.figure.get_figwidth() == pytest.approx(drawing.COLUMN)
 
@@ -100,6 +102,21 @@ def test_arms_point_outwards_and_an_unknown_end_has_none():
     found = drawing.arms([2.0, 1.0, 3.0], [1.5, np.nan, 3.2], [4.0, np.nan, 3.5])
     np.testing.assert_allclose(found, [[0.5, np.nan, 0], [2.0, np.nan, 0.5]])
     assert drawing.arms(2.0, 1.5, 4.0).tolist() == [[0.5], [2.0]]
+
+
+def test_intervals_reach_from_low_to_high_on_either_axis():
+    axis = drawing.Drawing().subplots()
+    (line, _, (bars,)) = drawing.intervals(axis, [2.0, 3.0], [5, 6], ([1.5, 2.0], [4.0, 3.5]))
+    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[1.5, 4.0], [2.0, 3.5]]
+    (_, _, (across, upright)) = drawing.intervals(axis, 2.0, 5.0, (1.5, 4.0), (4.0, 9.0))
+    ends = [across.get_segments()[0][:, 0].tolist(), upright.get_segments()[0][:, 1].tolist()]
+    assert ends == [[1.5, 4.0], [4.0, 9.0]] and line.get_linestyle() == "None"
+
+
+def test_rows_are_told_in_words():
+    table = pd.DataFrame({"model": ["a", "b"], "mean": [0.125, 1.0]})
+    assert drawing.told(table, "{model} {mean:.1f}") == "a 0.1; b 1.0"
+    assert drawing.told(table.iloc[:0], "{model}", "no model") == "no model"
 
 
 def test_a_table_that_cannot_be_drawn_is_named():

@@ -285,6 +285,22 @@ def test_a_folder_without_its_heads_says_so(folder, tmp_path):
         medusa.load_heads(model)
 
 
+def test_heads_of_few_bits_are_multiplied_in_float32(folder):
+    heads = medusa.load_heads(models.load(str(folder), device="cpu", dtype="bfloat16"))
+    states = torch.randn(4, HIDDEN).bfloat16()
+    assert heads[0](states).dtype == torch.float32
+    wanted = heads[0][:-1](states).float() @ heads[0][-1].weight.float().T
+    assert torch.allclose(heads[0](states), wanted, atol=1e-5)
+
+
+def test_heads_in_a_folder_are_known_by_their_contents_and_carry_what_the_base_learnt(folder, weights, tmp_path, base):
+    before = copy_with(folder, tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"trained_on": {"foxes": ["d1"]}}))
+    assert copy_with(folder, tmp_path).trained_on == {"foxes": {"d1"}}
+    changed = {name: w * 2 for name, w in weights.items()}
+    assert copy_with(folder, tmp_path, weights=changed).revision != before.revision
+
+
 def test_pickled_heads_are_refused_with_a_conversion_that_works(folder, weights, tmp_path, monkeypatch):
     model = copy_with(folder, tmp_path)
     (tmp_path / "medusa_lm_head.safetensors").unlink()

@@ -219,6 +219,8 @@ def test_a_trace_without_pairs_says_so(llama, small, tmp_path):
 def test_what_cannot_be_asked_is_refused(llama, small, monkeypatch):
     with pytest.raises(ValueError, match="pair order 'random' is not known: take one of plan, both, released"):
         prompting(small, pair_order="random")
+    with pytest.raises(ValueError, match="new_tokens 0: an answer takes 1 or more"):  # it never ended
+        prompting(small, new_tokens=0)
     monkeypatch.setattr(questions, "MOST", 11)
     with pytest.raises(ValueError, match="12 questions a document, more than 11: leave it out for foxes"):
         views.PairwiseView(llama, prompting(small, pair_order="both"))

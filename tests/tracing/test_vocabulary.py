@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers import models as kinds
+from transformers import PreTrainedTokenizerFast
 
-from mlutils.tracing import vocabulary
+from mlutils.tracing import models, prompts, vocabulary
 from mlutils.tracing.answers import FORMS, format_answer, parse
 from mlutils.tracing.vocabulary import LabelTokens
 
@@ -122,3 +125,60 @@ def test_special_tokens_in_a_text_are_plain_text(llama):
     ids = vocabulary.encode(llama.tokenizer, "a <eos> b")
     assert llama.tokenizer.eos_token_id not in ids
     assert llama.tokenizer.eos_token_id not in vocabulary.encode_prompts(llama.tokenizer, ["a <eos> b"])[0]
+
+
+# -- tokenizers that mark where a text begins -------------------------------------------------------------------------
+def train(kind, text):
+    """A tokenizer as SentencePiece makes them: blanks are marks, and a mark is put before every text."""
+    special = dict(special_tokens=["<unk>", "</s>"], show_progress=False)
+    if kind == "unigram":
+        tokenizer = Tokenizer(kinds.Unigram())
+        trainer = trainers.UnigramTrainer(vocab_size=200, unk_token="<unk>", **special)
+    else:
+        tokenizer, trainer = Tokenizer(kinds.BPE(unk_token="<unk>")), trainers.BpeTrainer(vocab_size=400, **special)
+    scheme = "first" if kind == "first" else "always"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    tokenizer.train_from_iterator(text * 20, trainer)
+    if kind == "legacy":  # Llama 2: nothing is split before
+        tokenizer.pre_tokenizer = None
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(content=" ", left=1)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.fixture(scope="module", params=["legacy", "first", "unigram"])
+def marking(request):
+    text = [*models._sentences(prompts), " reasonable unreasonable a b and joy the anger", "Is the label reasonable: a"]
+    return train(request.param, text)
+
+
+def test_a_tokenizer_that_marks_a_beginning_can_be_asked_questions(marking):
+    for words, question in (
+        (prompts.UNARY_ANSWERS, prompts.unary_prompt([], "x", "joy")),
+        (prompts.PAIRWISE_ANSWERS, prompts.pairwise_prompt([], "x", "joy", "anger")),
+    ):
+        tokens = vocabulary.answer_tokens(marking, words)
+        assert len(set(tokens)) == 2
+        before = vocabulary.encode(marking, question)
+        for word, token in zip(words, tokens, strict=True):
+            whole = vocabulary.encode(marking, f"{question} {word}")
+            assert whole[: len(before)] == before and whole[len(before)] == token
+
+
+def test_the_blank_that_a_token_holds_is_seen(marking):
+    """At the beginning of a text these tokenizers drop it, and ` and` would decide nothing."""
+    groups = LabelTokens(marking, ("joy", "anger"), "the").separators
+    whole = vocabulary.encode(marking, "the joy and the anger.")
+    at = next(i for i in range(len(whole)) if marking.decode(whole[: i + 1]).endswith("joy")) + 1
+    assert whole[at] in groups["goes_on"]
+
+
+def test_nothing_changes_for_tokenizers_that_mark_nothing(llama):
+    words, tokenizer = prompts.UNARY_ANSWERS, llama.tokenizer
+    for conventions, gap in (("ours", " "), ("released", "")):
+        wanted = [vocabulary.encode(tokenizer, gap + word)[0] for word in words]
+        assert vocabulary.answer_tokens(tokenizer, words, conventions) == wanted
+    assert vocabulary._texts(tokenizer) == tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
