@@ -202,6 +202,44 @@ def test_no_documents_are_refused(llama, corpus, tmp_path):
         views.write_trace(tmp_path, llama, Prompting(corpus.take([]), corpus, draw(corpus, 4), prompts.template("x")))
 
 
+ODD = ('quo"ted', "back\\slash", "tab\tbed", "]", '"', "\\", "{label}", "é1")
+
+
+@pytest.mark.parametrize("form", ["json", "comma", "the", "single"])
+def test_labels_with_quotation_marks_backslashes_and_tabs_are_asked_about(llama, corpus, tmp_path, form):
+    gold = np.zeros((40, len(ODD)), bool)
+    gold[np.arange(40), np.arange(40) % len(ODD)] = gold[np.arange(20), np.arange(20) * 3 % len(ODD)] = True
+    odd = replace(corpus, labels=ODD, gold=gold, votes=gold.astype(float))
+    asked = Prompting(odd, odd, draw(odd, 3, "random"), prompts.template("foxes", form=form))
+    views_asked = ["list", "unary", "pairwise", *(["sets"] if form != "single" else [])]
+    trace = views.write_trace(tmp_path, llama, asked, views_asked)
+    assert trace.labels == ODD and len(trace.questions) == 40 * (9 + 36) and not len(trace.failures)
+    assert np.isfinite(trace.unary_logits()[0]).all()
+
+
+@pytest.mark.parametrize("form, text", [
+    ("json", '{"label": ["quo\\"ted", "back\\\\slash", "tab\\tbed"]}'),
+    ("comma", 'quo"ted, back\\slash, tab\tbed\n'),
+])  # fmt: skip
+def test_steps_of_odd_labels_hold_their_logits(llama, corpus, form, text):
+    odd = replace(corpus, labels=ODD[:3])
+    view = views.ListView(llama, Prompting(odd, odd, draw(odd, 2), prompts.template("foxes", form=form)))
+    ids = vocabulary.encode(llama.tokenizer, text)
+    rng = np.random.default_rng(0)
+    shape = len(ids), len(view.label_tokens.select)
+    written = Written(ids, rng.normal(size=shape), np.full(len(ids), 9.0), torch.zeros(len(ids), 48), True)
+    answer, steps, _ = view._read("d0", written)
+    assert answer["said"] == list(ODD[:3]) and answer["status"] == "ok"
+    starts = vocabulary.offsets(llama.tokenizer, ids)
+    for step, beginning in zip(steps, ("quo", "back", "tab"), strict=True):
+        at = vocabulary.token_at(starts, text.index(beginning))
+        columns = [view.label_tokens.select.index(t) for t in view.label_tokens.first[ODD.index(step["label"])]]
+        assert step["logits"][ODD.index(step["label"])] == written.logits[at, columns].max()
+        assert ids[at] in view.label_tokens.first[ODD.index(step["label"])], (
+            "the token that was written is not one of it"
+        )
+
+
 # -- damage ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "name", ["answers.parquet", "steps.parquet", "failures.parquet", "hidden.safetensors", "part.json"]
@@ -291,7 +329,7 @@ def test_all_files_of_a_trace_have_the_same_rights(trace):
     rights = {
         file.relative_to(trace.folder): file.stat().st_mode & 0o777
         for file in trace.folder.rglob("*")
-        if file.is_file()
+        if file.is_file() and file.name != ".lock"
     }
     assert set(rights.values()) == {0o666 & ~UMASK}, rights
     assert {folder.stat().st_mode & 0o777 for folder in (trace.folder / "parts").iterdir()} == {0o777 & ~UMASK}
