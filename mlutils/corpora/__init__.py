@@ -1,5 +1,6 @@
 """Documents with labels and annotators' votes, by name."""
 
+import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "plain",
     "reserve",
     "split_training",
+    "text_marks",
     "training_documents",
 ]
 
@@ -159,6 +161,11 @@ def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) 
 def plain(text: str) -> str:
     """Returns a text as copies are told by: without regard to case and white space."""
     return re.sub(r"\s+", " ", text).strip().casefold()
+
+
+def text_marks(corpus: Corpus) -> list[str]:
+    """Returns a mark of each document's text, the same for copies: it names a text in a record without showing it."""
+    return [hashlib.sha256(plain(text).encode()).hexdigest()[:16] for text in corpus.documents["text"]]
 
 
 def find_untested(candidates: Corpus, *tested: Corpus) -> np.ndarray:

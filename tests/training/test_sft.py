@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mlutils.corpora import text_marks
 from mlutils.tracing import adapters, models, prompts
 from mlutils.tracing.answers import is_finished
 from mlutils.tracing.vocabulary import encode_prompts
@@ -116,6 +117,11 @@ def test_a_tuned_model_writes_what_it_was_taught_and_the_base_stays_as_it_was(mo
 
     known = adapters.read_record(tmp_path / "adapters" / NAME)
     assert known["trained_on"] == {"foxes": sorted(f"d{i}" for i in range(30))} and known["documents"] == 30
+    assert (
+        known["trained_texts"]
+        == {"foxes": sorted(text_marks(train))}
+        == {"foxes": sorted(tuned.trained_texts["foxes"])}
+    )
     lengths = [len(ids) for ids in encode_prompts(model.tokenizer, [
         prompt + answer for prompt, answer in zip(*sft.write_pairs(template, train, train), strict=True)
     ])]  # fmt: skip
