@@ -42,8 +42,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yields a path beside `path` to write to, which takes its place when the block ends without an error."""
     path = Path(path)
     draft = path.with_name(f".{path.name}.partial")
+    draft.touch()
+    rights = draft.stat().st_mode
     try:
         yield draft
+        draft.chmod(rights)  # safetensors makes files that only their owner may read
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -58,9 +61,23 @@ def making(folder: Path | str) -> Iterator[Path]:
         made = Path(temporary) / folder.name
         made.mkdir()
         yield made
+        for file in made.rglob("*"):  # as in `replacing`
+            if file.is_file():
+                file.chmod(made.stat().st_mode & 0o666)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(made, folder)
+
+
+def read_json(path: Path | str, error: type[Exception], advice: str) -> dict:
+    """Returns the object in a JSON file; raises `error`, which names the file and gives advice, for anything else."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:  # not there, not UTF-8, or cut
+        raise error(f"{path} cannot be read ({cause}): {advice}") from cause
+    if not isinstance(found, dict):
+        raise error(f"{path} holds a {type(found).__name__}, not an object: {advice}")
+    return found
 
 
 def write_text(path: Path | str, text: str) -> Path:

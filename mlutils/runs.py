@@ -4,7 +4,6 @@ A run is one notebook executed with one set of parameters into one folder.
 """
 
 import hashlib
-import json
 import os
 import platform
 import random
@@ -26,6 +25,9 @@ from mlutils.parameters import ParameterError, convert, find_problems, nearest, 
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
 PLAIN = (str, int, float, bool, list, dict, type(None))
+
+
+RUN_AGAIN = "delete it and {folder}/notebook.ipynb to have the notebook run again, a trace goes on where it stopped"
 
 
 @dataclass
@@ -185,9 +187,13 @@ def has_trace(folder: Path | str) -> bool:
 
 
 def collect(folders: Iterable[Path | str]) -> list[dict]:
-    """Returns the `run.json` of each folder, with `folder` added; unfinished runs are left out."""
+    """Returns the `run.json` of each folder, with `folder` added; unfinished runs are left out.
+
+    Raises ValueError that names a record that cannot be read.
+    """
     found = []
     for folder in map(Path, folders):
         if (folder / "run.json").exists():
-            found.append({**json.loads((folder / "run.json").read_text(encoding="utf-8")), "folder": folder})
+            record = files.read_json(folder / "run.json", ValueError, RUN_AGAIN.format(folder=folder))
+            found.append({**record, "folder": folder})
     return found

@@ -2,7 +2,8 @@
 
 `data/sources.yaml` lists them. An entry is a plain file (`mirror`, `url` or both), a file inside another entry's
 archive (`archive`, `member`), or files inside a package from PyPI (`wheel`, `member` or `members`). In the cache,
-`sources/NAME/` holds the files and `sources/NAME.json` their checksums as first stored.
+`sources/NAME/` holds the files and `sources/NAME.json` their checksums as first stored. A file of the mirror that
+differs from the cached copy takes its place, unless a public checksum speaks for the copy; either is said.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import difflib
 import functools
 import gzip
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -26,12 +26,12 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from mlutils import paths
-from mlutils.files import write_json
+from mlutils.files import read_json, write_json
 
 BLOCK = 1 << 20  # bytes read at a time
 TIMEOUT = 30  # seconds without an answer before the network is given up
 _used: dict[str, dict[str, str]] = {}  # what this process fetched: name -> file -> checksum
-_checked: set[Path] = set()  # folders whose files were compared with their checksums in this process
+_checked: set[tuple] = set()  # folders whose files this process compared with their checksums and with the mirror
 
 
 class SourceError(Exception):
@@ -54,12 +54,13 @@ def fetch(name: str) -> Path:
     entry = _entry(name)
     folder = paths.cache() / "sources" / name
     files = _files(name, entry)
-    if not _is_cached(folder, entry, files):
+    if not _is_current(name, folder, entry, files):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):  # of two runs at once the second waits, then finds the file
-            if not _is_cached(folder, entry, files):
+            if not _is_current(name, folder, entry, files):
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"part-{name}-") as part:
                     _store(name, entry, files, Path(part), folder)
+                _checked.add((folder, _stamp(entry)))
     _used[name] = _read_record(folder)["sha256"]
     return folder if "members" in entry else folder / next(iter(files))
 
@@ -74,6 +75,12 @@ def mirror_folder(name: str) -> Path:
     if place is None or not place.is_dir():
         raise SourceError(_not_found(name, entry, "the folder has no public address"))
     return place
+
+
+def describe(path: Path) -> str:
+    """Returns how a fetched file is named in an error of its content: its path, and where it was taken from."""
+    origin = _read_record(path.parent).get("from")
+    return f"{path} (from {origin})" if origin else str(path)
 
 
 def used() -> dict[str, dict[str, str]]:
@@ -113,9 +120,48 @@ def _in_mirror(entry):
     return next((path for path in (plain, packed) if path.is_file()), None)
 
 
+def _stamp(entry):
+    """Returns which copy in the mirror a file, or its archive, would be taken from now, and when it was written."""
+    copy = _in_mirror(entry) or ("archive" in entry and _in_mirror(_entry(entry["archive"])))
+    return (copy, copy.stat().st_mtime_ns, copy.stat().st_size) if copy else None
+
+
+def _is_current(name, folder, entry, files):
+    """Returns whether the cache holds what is asked for and what the mirror holds now; says what happens if not."""
+    seen = (folder, _stamp(entry))
+    if seen in _checked and all((folder / file).is_file() for file in files):
+        return True
+    if not _is_cached(folder, entry, files):
+        return False
+    if problem := _differs(folder, entry, files):
+        if any("sha256" not in known for known in files.values()):
+            return False
+        print(f"{name}: {problem}; the cached copy is as published and is used", file=sys.stderr)
+    _checked.add(seen)
+    return True
+
+
+def _differs(folder, entry, files):
+    """Returns in which way the mirror holds another file, or archive, than the one that was stored, or nothing."""
+    record, copy, first = _read_record(folder), _in_mirror(entry), next(iter(files))
+    if copy is not None:
+        try:
+            with _unpack(copy) as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
+        except (OSError, EOFError, zlib.error) as error:
+            return f"{copy} in the mirror cannot be read ({error})"
+        if found not in (record["sha256"][first], files[first].get("sha256")):
+            return f"{copy} in the mirror has SHA-256 {found}, not {record['sha256'][first]} as {folder / first}"
+        return ""
+    nameless = "archive" in entry and "sha256" not in files[first] and _in_mirror(_entry(entry["archive"]))
+    if nameless and checksum(fetch(entry["archive"])) != record.get("archive"):
+        return f"{entry['archive']} is not the archive that {folder / first} was taken from"
+    return ""
+
+
 def _is_cached(folder, entry, files):
     """Returns whether the cache holds what was stored, and that is what the catalogue asks for today."""
-    if folder in _checked and all((folder / file).is_file() for file in files):
+    if any(folder == each for each, _ in _checked) and all((folder / file).is_file() for file in files):
         return True
     record = _read_record(folder)
     for file, known in files.items():
@@ -125,20 +171,21 @@ def _is_cached(folder, entry, files):
             return False
         if stored != checksum(folder / file):
             return False
-    _checked.add(folder)
     return True
 
 
 def _store(name, entry, files, part, folder):
     """Gets the files into the folder `part`, checks them, moves them to their place and records checksums."""
-    origin, trusted = _get(name, entry, files, part)
-    record = {"sha256": {file: checksum(part / file) for file in files}, "from": origin, "trusted": trusted}
-    first = _read_record(folder)
+    record = _get(name, entry, files, part)
+    record["sha256"] = {file: checksum(part / file) for file in files}
+    first, origin, trusted = _read_record(folder), record["from"], record["trusted"]
     for file, known in files.items():
         got = record["sha256"][file]
         if "sha256" not in known and not trusted:  # nobody published a checksum: hold on to the first one seen
             stored = first.get("sha256", {}).get(file, got)
-            if stored != got:
+            if stored != got and record["mirror"] and first.get("mirror"):  # who keeps the mirror mended it
+                print(f"{name}: {origin} has changed: SHA-256 {stored} so far, {got} from now on", file=sys.stderr)
+            elif stored != got:
                 raise SourceError(
                     f"{name}: {file} has changed: SHA-256 {stored} at first, from {first['from']}, "
                     f"{got} now, from {origin}. Delete {_record(folder)} to accept the new file"
@@ -153,7 +200,6 @@ def _store(name, entry, files, part, folder):
     for file in files:
         os.replace(part / file, folder / file)
     write_json(_record(folder), record)
-    _checked.add(folder)
 
 
 def _record(folder):
@@ -161,10 +207,8 @@ def _record(folder):
 
 
 def _read_record(folder):
-    try:
-        return json.loads(_record(folder).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+    path = _record(folder)
+    return read_json(path, SourceError, "delete it to have the file fetched anew") if path.exists() else {}
 
 
 def checksum(path: Path) -> str:
@@ -174,26 +218,40 @@ def checksum(path: Path) -> str:
 
 
 def _get(name, entry, files, part):
-    """Puts the files into `part`; returns where from, and whether from an archive of known checksum."""
+    """Puts the files into `part`; returns where from, whether that is the mirror, and whether trusted: from an archive
+    of known checksum.
+    """
     copy = _in_mirror(entry)
     if copy is not None:
         _copy(name, copy, part / next(iter(files)))
-        return str(copy), False
+        return {"from": str(copy), "mirror": True, "trusted": False}
     if "archive" in entry:
         try:
             archive = fetch(entry["archive"])
         except SourceError as error:
             raise SourceError(f"{name} is a member of {entry['archive']}. {error}") from error
-        parent = _entry(entry["archive"])
-        _extract(name, archive, files, part, parent.get("password", ""))
-        return str(archive), "sha256" in parent
+        parent, known = _entry(entry["archive"]), _read_record(archive.parent)
+        try:
+            _extract(name, archive, files, part, parent.get("password", ""))
+        except SourceError as error:
+            if "sha256" in parent:
+                raise
+            _record(archive.parent).unlink()
+            archive.unlink()
+            raise SourceError(
+                f"{error}. It came from {known['from']} and is taken out of the cache: mend it there, or run again to "
+                "download it again"
+            ) from error
+        origin = {"from": str(archive), "archive": known["sha256"][archive.name], "mirror": known.get("mirror", False)}
+        return {**origin, "trusted": "sha256" in parent}
+    origin = {"mirror": False, "trusted": False}
     if "wheel" in entry:
         with _wheel(name, entry["wheel"], part) as wheel:
             _extract(name, wheel, files, part)
-        return entry["wheel"], False
+        return {"from": entry["wheel"], **origin}
     if "url" in entry:
         _download(name, entry, part / next(iter(files)))
-        return entry["url"], False
+        return {"from": entry["url"], **origin}
     raise SourceError(_not_found(name, entry, "the file has no public address"))
 
 
@@ -206,10 +264,13 @@ def _not_found(name, entry, why):
     return f"{name} could not be had: in the mirror, {tried}; on the network, {why}{ask}"
 
 
+def _unpack(copy):
+    return gzip.open(copy, "rb") if copy.suffix == ".gz" else copy.open("rb")
+
+
 def _copy(name, copy, draft):
-    unpack = gzip.open if copy.suffix == ".gz" else open
     try:
-        with unpack(copy, "rb") as opened, draft.open("wb") as out:
+        with _unpack(copy) as opened, draft.open("wb") as out:
             shutil.copyfileobj(opened, out, BLOCK)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{name}: {copy} cannot be read ({error}); replace it in the mirror") from error
@@ -262,17 +323,17 @@ def _extract(name, archive, files, part, password=""):
             for each in members:
                 steps = each.replace("\\", "/").split("/")
                 if ".." in steps or steps[0] == "" or ":" in steps[0]:
-                    raise SourceError(f"{name}: {archive.name} holds {each!r}, outside its own folder; refused")
+                    raise SourceError(f"{name}: {archive} holds {each!r}, outside its own folder; refused")
             for file, known in files.items():
                 wanted = known["member"]
                 found = [each for each in members if each == wanted or each.endswith("/" + wanted)]
                 if len(found) != 1:
-                    raise SourceError(f"{name}: {archive.name} has {len(found)} members {wanted!r}, not one")
+                    raise SourceError(f"{name}: {archive} has {len(found)} members {wanted!r}, not one")
                 with opened.open(found[0], pwd=password.encode()) as stream, (part / file).open("wb") as out:
                     shutil.copyfileobj(stream, out, BLOCK)
     # RuntimeError: the password is wrong
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
-        raise SourceError(f"{name}: {archive.name} cannot be read as a zip file ({error})") from error
+        raise SourceError(f"{name}: {archive} cannot be read as a zip file ({error})") from error
 
 
 if __name__ == "__main__":  # python -m mlutils.sources NAME ...: fetch ahead of time; without names, list them

@@ -2,24 +2,26 @@
 
 A trace is a folder of tables, one row per document, answer, label step, question or failure. It is written in parts:
 a part holds some documents of one view (list, unary, ...) and appears under its name only when it is whole, so that a
-killed run goes on where it stopped. Only the part that makes a trace needs the language model.
+killed run goes on where it stopped. Each part lists its files with their checksums, so that one that was damaged later
+is asked again. Only the part that makes a trace needs the language model.
 """
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowException
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
 from mlutils.corpora import Corpus
-from mlutils.files import claim, replacing, write_json
+from mlutils.files import claim, making, read_json, replacing, write_json
+from mlutils.sources import checksum
 
 SCHEMA = 1
 COLUMNS = {
@@ -36,10 +38,13 @@ COLUMNS = {
 }
 STATES = "hidden.safetensors"  # first_label (D, H) of the view list, layers (D, layers + 1, H) of the view hidden
 STATE_NAMES = {"list": "first_label", "hidden": "layers"}
+WHOLE = "part.json"  # view and work of a part, and its other files with their checksums
+ANEW = "delete {folder} to trace anew"
+JOIN = "run notebooks/10_trace.ipynb with folder={folder} again, which joins it anew from its parts"
 
 
 class TraceError(ValueError):
-    """Raised where a trace is missing, unfinished, of another schema, or was made with other settings."""
+    """Raised where a trace is missing, unfinished, damaged, of another schema, or was made with other settings."""
 
 
 class Writer:
@@ -49,7 +54,9 @@ class Writer:
     """
 
     def __init__(self, folder: Path, settings: dict):
-        """Raises TraceError where the folder holds a trace made with other settings, InUse where it is written to."""
+        """Takes away parts that are not whole, and says so. Raises TraceError where the folder holds a trace made with
+        other settings, or settings that cannot be read, InUse where it is written to.
+        """
         self.folder = Path(folder)
         self._lock = claim(self.folder)
         self.parts = self.folder / "parts"
@@ -57,7 +64,7 @@ class Writer:
         settings = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=str))
         head = self.folder / "trace.json"
         if head.exists():
-            before = json.loads(head.read_text(encoding="utf-8"))
+            before = read_json(head, TraceError, ANEW.format(folder=self.folder))
             changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
             if changed:
                 raise TraceError(
@@ -66,8 +73,12 @@ class Writer:
                 )
         else:
             write_json(head, settings)
-        for unfinished in self.parts.glob(".writing-*"):
+        for unfinished in self.parts.glob(".*"):
             shutil.rmtree(unfinished)
+        for part in self._all_parts():
+            if problem := _find_problem(part):
+                print(f"{part} is not whole ({problem}): its documents are asked again")
+                shutil.rmtree(part)
 
     def done(self, view: str) -> set[int]:
         """Returns the numbers of the parts of a view that are there."""
@@ -82,44 +93,46 @@ class Writer:
         work: dict[str, float] | None = None,
     ) -> None:
         """Adds a part: rows for some of the tables, hidden states (documents of the part, ..., H), and what it took."""
-        temporary = Path(tempfile.mkdtemp(dir=self.parts, prefix=".writing-"))
-        for name, rows in tables.items():
-            pd.DataFrame(rows, columns=COLUMNS[name]).to_parquet(temporary / f"{name}.parquet")
-        if states is not None:
-            save_file({"states": np.ascontiguousarray(states)}, temporary / STATES)  # a slice would be scrambled
-        if work is not None:
-            write_json(temporary / "work.json", {"view": view, **work})
-        os.replace(temporary, self.parts / f"{view}-{number:06d}")
+        with making(self.parts / f"{view}-{number:06d}") as part:
+            for name, rows in tables.items():
+                pd.DataFrame(rows, columns=COLUMNS[name]).to_parquet(part / f"{name}.parquet")
+            if states is not None:
+                save_file({"states": np.ascontiguousarray(states)}, part / STATES)  # a slice would be scrambled
+            sums = {file.name: checksum(file) for file in sorted(part.iterdir())}
+            write_json(part / WHOLE, {"view": view, "work": work, "files": sums})
 
     def failures(self) -> pd.DataFrame:
         """Returns the failures so far."""
-        frames = [pd.read_parquet(file) for file in self.parts.glob("*/failures.parquet")]
+        frames = [_read_table(file) for file in sorted(self.parts.glob("*/failures.parquet"))]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS["failures"])
 
     def finish(self) -> None:
-        """Joins the parts into one file a table; the parts stay until all of them are written."""
-        parts = sorted(part for part in self.parts.iterdir() if not part.name.startswith("."))
-        for name, columns in COLUMNS.items():
-            frames = [pd.read_parquet(file) for part in parts if (file := part / f"{name}.parquet").exists()]
-            frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
-            with replacing(self.folder / f"{name}.parquet") as draft:
-                pd.concat(frames, ignore_index=True).to_parquet(draft)
-        work: dict[str, dict[str, float]] = {}
-        for part in parts:
-            if (file := part / "work.json").exists():
-                taken = json.loads(file.read_text(encoding="utf-8"))
-                total = work.setdefault(taken.pop("view"), dict.fromkeys(taken, 0))
-                total.update({name: round(total[name] + value, 2) for name, value in taken.items()})
-        write_json(self.folder / "work.json", work)
+        """Joins the parts into one file a table; `documents`, which says that a trace is finished, is written last."""
+        parts = self._all_parts()
         states: dict[str, list[np.ndarray]] = {}
         for part in parts:
             if (file := part / STATES).exists():
-                states.setdefault(STATE_NAMES[part.name.rpartition("-")[0]], []).append(load_file(file)["states"])
+                states.setdefault(STATE_NAMES[part.name.rpartition("-")[0]], []).append(_read_states(file)["states"])
         if states:
             joined = {name: np.concatenate(found) for name, found in states.items()}
             with replacing(self.folder / STATES) as draft:
                 save_file(joined, draft)
+        work: dict[str, dict[str, float]] = {}
+        for part in parts:
+            known = read_json(part / WHOLE, TraceError, f"delete {part}, its documents are then asked again")
+            if taken := known["work"]:
+                total = work.setdefault(known["view"], dict.fromkeys(taken, 0))
+                total.update({name: round(total[name] + value, 2) for name, value in taken.items()})
+        write_json(self.folder / "work.json", work)
+        for name, columns in reversed(COLUMNS.items()):
+            frames = [_read_table(file) for part in parts if (file := part / f"{name}.parquet").exists()]
+            frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
+            with replacing(self.folder / f"{name}.parquet") as draft:
+                pd.concat(frames, ignore_index=True).to_parquet(draft)
         self._lock.release()
+
+    def _all_parts(self) -> list[Path]:
+        return sorted(part for part in self.parts.iterdir() if not part.name.startswith("."))
 
 
 class Trace:
@@ -131,7 +144,7 @@ class Trace:
         head = self.folder / "trace.json"
         if not head.exists():
             raise TraceError(f"{self.folder} holds no trace: run notebooks/10_trace.ipynb with this folder first")
-        self.settings = json.loads(head.read_text(encoding="utf-8"))
+        self.settings = read_json(head, TraceError, ANEW.format(folder=self.folder))
         if self.settings.get("schema") != SCHEMA:
             raise TraceError(
                 f"{self.folder} was written with schema {self.settings.get('schema')}, this code reads {SCHEMA}: "
@@ -143,13 +156,13 @@ class Trace:
         self.single_label = bool(self.settings["single_label"])
 
     def table(self, name: str) -> pd.DataFrame:
-        """Returns a table of the trace; see COLUMNS."""
-        return pd.read_parquet(self.folder / f"{name}.parquet")
+        """Returns a table of the trace; see COLUMNS. Raises TraceError for one that is missing or damaged."""
+        return _read_table(self.folder / f"{name}.parquet", JOIN.format(folder=self.folder))
 
     @property
     def work(self) -> dict[str, dict[str, float]]:
         """Returns the tokens, passes and seconds that each view took, over all the times it was continued."""
-        return json.loads((self.folder / "work.json").read_text(encoding="utf-8"))
+        return read_json(self.folder / "work.json", TraceError, JOIN.format(folder=self.folder))
 
     @cached_property
     def documents(self) -> pd.DataFrame:
@@ -247,16 +260,30 @@ class Trace:
         return np.where(np.isnan(wins), reverse, np.where(np.isnan(reverse), wins, (wins + reverse) / 2))
 
     def states(self) -> np.ndarray:
-        """Returns the hidden states that predict the first label, float32 (D, H), NaN where there was none."""
-        return load_file(self.folder / STATES)["first_label"]
+        """Returns the hidden states that predict the first label, float32 (D, H), NaN where there was none.
+
+        Raises TraceError for a trace without the view list, and for a damaged file.
+        """
+        return self._states("list")
 
     def layer_states(self) -> np.ndarray:
         """Returns the hidden states that predict the first label after each layer, float (D, layers + 1, H), NaN where
-        there was none; the last one is after the final norm. Raises TraceError for a trace without the view hidden.
+        there was none; the last one is after the final norm. Raises TraceError for a trace without the view hidden,
+        and for a damaged file.
         """
-        if "hidden" not in self.settings["views"]:
-            raise TraceError(f"{self.folder} has no view hidden: trace with asked=[list, hidden]")
-        return load_file(self.folder / STATES)["layers"]
+        return self._states("hidden")
+
+    def _states(self, view: str) -> np.ndarray:
+        if view not in self.settings["views"]:
+            raise TraceError(f"{self.folder} has no view {view}: trace with {view} among the views asked")
+        path = self.folder / STATES
+        found = _read_states(path, JOIN.format(folder=self.folder)).get(STATE_NAMES[view])
+        if found is None or len(found) != len(self.documents):
+            raise TraceError(
+                f"{path} holds {'no' if found is None else len(found)} states {STATE_NAMES[view]} for "
+                f"{len(self.documents)} documents: {JOIN.format(folder=self.folder)}"
+            )
+        return found
 
     def _rows(self, ids: Iterable[str]) -> np.ndarray:
         return pd.Index(self.documents["id"]).get_indexer(pd.Index(ids))
@@ -270,6 +297,32 @@ class Trace:
         grid = np.full((len(self.documents), longest, width), np.nan)
         grid[self._rows(steps["document"]), steps["step"].to_numpy(int) - 1] = matrix(steps[column], width)
         return grid
+
+
+def _find_problem(part: Path) -> str:
+    """Returns why a part is not whole, or nothing."""
+    try:
+        sums = read_json(part / WHOLE, TraceError, "")["files"]
+    except (TraceError, KeyError):
+        return f"{WHOLE} is missing or damaged"
+    missing = [name for name in sums if not (part / name).is_file()]
+    damaged = [name for name in sums if name not in missing and checksum(part / name) != sums[name]]
+    words = (f"{', '.join(names)} {what}" for names, what in ((missing, "missing"), (damaged, "damaged")) if names)
+    return "; ".join(words)
+
+
+def _read_table(path: Path, advice: str = "delete its folder, the documents are then asked again") -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ArrowException) as error:
+        raise TraceError(f"{path} cannot be read ({error}): {advice}") from error
+
+
+def _read_states(path: Path, advice: str = "delete its folder, the documents are then asked again") -> dict:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TraceError(f"{path} cannot be read ({error}): {advice}") from error
 
 
 def matrix(column: pd.Series, width: int) -> np.ndarray:

@@ -139,3 +139,10 @@ def test_all_text_is_opened_with_its_encoding():
         if bare.search(line) and "files.write_text(" not in line and "def write_text(" not in line
     ]
     assert not found
+
+
+@pytest.mark.parametrize("content", ["", '{"notebook": ', "[]"])
+def test_a_record_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/run.json .*delete it and {tmp_path}/notebook.ipynb to have"):
+        runs.collect([tmp_path])

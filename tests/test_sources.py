@@ -208,6 +208,111 @@ def test_changed_cache_is_not_trusted_where_no_checksum_is_public(catalogue, ser
     assert sources.fetch("set-raw").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("again", ["new process", "same process"])
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_a_mended_mirror_file_is_read_and_that_is_said(catalogue, monkeypatch, capsys, packed, again):
+    catalogue["set-raw"] = {"mirror": "set/raw.csv"}
+    file = paths.mirror() / "set" / f"raw.csv{packed}"
+    pack = gzip.compress if packed else bytes
+    file.write_bytes(pack(CONTENT))
+    assert sources.fetch("set-raw").read_bytes() == CONTENT and capsys.readouterr().err == ""
+    file.write_bytes(pack(b"mended"))
+    if again == "new process":
+        forget(monkeypatch)
+    assert sources.fetch("set-raw").read_bytes() == b"mended"
+    said = capsys.readouterr().err
+    assert f"{file} has changed: SHA-256 {sha256(CONTENT)} so far, {sha256(b'mended')} from now on" in said
+    assert sources.used()["set-raw"] == {"raw.csv": sha256(b"mended")}
+    assert sources.fetch("set-raw").read_bytes() == b"mended" and capsys.readouterr().err == ""
+
+
+def test_a_mirror_file_that_breaks_later_is_named_and_a_published_copy_is_used(catalogue, monkeypatch, capsys):
+    catalogue["set-train"], catalogue["set-raw"] = plain(mirror="set/train.tsv"), {"mirror": "set/raw.csv"}
+    train, raw = (paths.mirror() / "set" / name for name in ("train.tsv", "raw.csv"))
+    for file, name in ((train, "set-train"), (raw, "set-raw")):
+        file.write_bytes(CONTENT)
+        sources.fetch(name)
+        file.unlink()
+        file.with_name(file.name + ".gz").write_bytes(gzip.compress(b"another" * 999)[:-20])
+    forget(monkeypatch)
+    assert sources.fetch("set-train").read_bytes() == CONTENT
+    said = capsys.readouterr().err
+    assert f"set-train: {train}.gz in the mirror cannot be read" in said and "the cached copy is as published" in said
+    with pytest.raises(sources.SourceError, match=r"raw.csv.gz cannot be read .*replace it in the mirror"):
+        sources.fetch("set-raw")
+    train.write_bytes(b"another")
+    assert sources.fetch("set-train").read_bytes() == CONTENT
+    said = capsys.readouterr().err
+    assert f"{train} in the mirror has SHA-256 {sha256(b'another')}, not {sha256(CONTENT)}" in said
+
+
+def test_a_mirror_file_is_not_taken_for_the_one_that_was_downloaded(catalogue, server, monkeypatch):
+    """Nobody published a checksum: which of the two is meant is for the user to say."""
+    catalogue["set-raw"] = {"mirror": "set/whole.tsv", "url": f"{server}/whole.tsv"}
+    sources.fetch("set-raw")
+    (paths.mirror() / "set" / "whole.tsv").write_bytes(b"another")
+    with pytest.raises(sources.SourceError, match=r"has changed: .*Delete .*set-raw.json to accept the new file"):
+        sources.fetch("set-raw")
+    (paths.mirror() / "set" / "whole.tsv").write_bytes(CONTENT)
+    assert sources.fetch("set-raw").read_bytes() == CONTENT
+
+
+def test_members_of_a_mended_archive_are_taken_out_anew(catalogue, monkeypatch, capsys):
+    archive = paths.mirror() / "set" / "all.zip"
+    write_zip(archive, {"E-c/train.tsv": CONTENT})
+    catalogue["set-archive"] = {"mirror": "set/all.zip"}
+    catalogue["set-train"] = {"archive": "set-archive", "member": "E-c/train.tsv"}
+    assert sources.fetch("set-train").read_bytes() == CONTENT
+    write_zip(archive, {"E-c/train.tsv": b"mended"})
+    assert sources.fetch("set-train").read_bytes() == b"mended"
+    said = capsys.readouterr().err
+    assert f"set-archive: {archive} has changed" in said and "set-train: " in said
+
+
+def test_an_archive_that_cannot_be_read_is_named_and_does_not_stay(catalogue, server, monkeypatch):
+    archive = paths.mirror() / "set" / "whole.tsv"
+    archive.write_bytes(b"PK not really")
+    catalogue["set-archive"] = {"mirror": "set/whole.tsv", "url": f"{server}/whole.tsv"}
+    catalogue["set-train"] = {"archive": "set-archive", "member": "E-c/train.tsv"}
+    with pytest.raises(sources.SourceError, match=rf"cannot be read as a zip.*It came from {archive}.*mend it there"):
+        sources.fetch("set-train")
+    assert left_behind() == []
+    archive.unlink()  # then from the network, where it is no zip either
+    with pytest.raises(sources.SourceError, match=r"It came from http.*run again"):
+        sources.fetch("set-train")
+    assert left_behind() == []
+    write_zip(archive, {"E-c/train.tsv": CONTENT})
+    assert sources.fetch("set-train").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("content", ["", '{"sha256": {', "[]"])
+def test_a_record_that_cannot_be_read_is_named(catalogue, monkeypatch, content):
+    catalogue["set-train"] = plain(mirror="set/train.tsv")
+    (paths.mirror() / "set" / "train.tsv").write_bytes(CONTENT)
+    sources.fetch("set-train")
+    record = paths.cache() / "sources" / "set-train.json"
+    record.write_text(content)
+    forget(monkeypatch)
+    with pytest.raises(sources.SourceError, match=rf"{record} .*: delete it to have the file fetched anew"):
+        sources.fetch("set-train")
+    record.unlink()
+    assert sources.fetch("set-train").read_bytes() == CONTENT
+
+
+def test_a_mirror_folder_is_a_folder(catalogue, monkeypatch):
+    catalogue["set-texts"] = {"mirror": "set/texts", "ask": "Ask the laboratory"}
+    for make in (lambda path: None, lambda path: path.write_text("a file")):
+        make(paths.mirror() / "set" / "texts")
+        with pytest.raises(sources.SourceError, match=f"{paths.mirror()}/set/texts.*no public address.*Ask the lab"):
+            sources.mirror_folder("set-texts")
+    (paths.mirror() / "set" / "texts").unlink()
+    (paths.mirror() / "set" / "texts").mkdir()
+    assert sources.mirror_folder("set-texts") == paths.mirror() / "set" / "texts"
+    monkeypatch.delenv("ONE_LABEL_MIRROR")
+    with pytest.raises(sources.SourceError, match="ONE_LABEL_MIRROR is not set"):
+        sources.mirror_folder("set-texts")
+
+
 def zip_entries(catalogue, **of_archive):
     archive = paths.mirror() / "set" / "all.zip"
     catalogue["set-archive"] = {"mirror": "set/all.zip", **plain(archive.read_bytes()), **of_archive}

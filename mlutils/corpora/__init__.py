@@ -1,5 +1,6 @@
 """Documents with labels and annotators' votes, by name."""
 
+import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -9,17 +10,20 @@ import numpy as np
 
 from mlutils.corpora import boxes, hatexplain, msp_podcast, sampling, tabular, vignettes
 from mlutils.corpora.agreement import describe
-from mlutils.corpora.corpus import Corpus, concatenate, parts
+from mlutils.corpora.corpus import Corpus, EmptyError, concatenate, parts
 
 __all__ = [
     "NAMES",
     "Corpus",
     "add_gold",
     "describe",
+    "find_untested",
     "is_ours",
     "load",
+    "plain",
     "reserve",
     "split_training",
+    "text_marks",
     "training_documents",
 ]
 
@@ -49,14 +53,22 @@ def load(
     look for the published ids in all splits at hand, whatever `split` says). limit: at most so many documents. seed: of
     the sample; synthetic corpora have their own `generator_seed`, so that another sample is of the same documents.
     options: of the reader, e.g. annotations="subset" (GoEmotions), source="official" (Boxes). Raises ValueError for a
-    name, option or value that does not exist, SourceError where a file cannot be had.
+    name, option or value that does not exist and for a sample without documents, EmptyError for a split without them,
+    SourceError where a file cannot be had.
     """
     reader = _reader(name, options)
     if sample in sampling.PAPER_SETS:
         split = "all"
         if name == "goemotions":
             options.setdefault("only_voted", False)  # the paper's comments, voted on in the file at hand or not
-    return sampling.sample_corpus(reader(split, **options), sample, limit, seed)
+    whole = reader(split, **options)
+    drawn = sampling.sample_corpus(whole, sample, limit, seed)
+    if not len(drawn):
+        raise ValueError(
+            f"{name}: sample {sample!r} is asked for, and none of the {len(whole):,} documents of split {split!r} "
+            f"{sampling.WHO[sample]}: take another sample or split"
+        )
+    return drawn
 
 
 def is_ours(name: str, options: Mapping | None = None) -> bool:
@@ -86,13 +98,18 @@ def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
     small = corpus.name == "goemotions" and options.get("annotations") == "subset"
     small |= corpus.name == "hatexplain" and hatexplain.resolve(options.get("files", "auto")) == "parts"
     for split in ("all",) if small else ("train", "all"):
-        candidates = reader(split, **options)
+        try:
+            candidates = reader(split, **options)
+        except EmptyError:
+            if split == "all":
+                raise
+            continue  # a release without a train split
         if set(candidates.labels) != set(corpus.labels):
             raise ValueError(
                 f"{corpus.name}: the labels of split {split!r} are not those of the test documents "
                 f"({corpus.split!r}), so nothing can be learned about them; a baseline needs the same labels"
             )
-        left = _untested(candidates, corpus, *others)
+        left = find_untested(candidates, corpus, *others)
         if candidates.has_votes.any():
             left &= candidates.has_votes
         if left.any():
@@ -109,7 +126,7 @@ def split_training(training: Corpus) -> tuple[Corpus, Corpus]:
     encoder and no demonstration has seen.
     """
     aside = training.take(sampling.reserved(training.documents["id"]), "reserve")
-    return training.take(_untested(training, aside)), aside  # a text that stands twice is on one side only
+    return training.take(find_untested(training, aside)), aside  # a text that stands twice is on one side only
 
 
 def add_gold(training: Corpus, others: Sequence[Corpus], limit: int, seed: int = 0) -> Corpus:
@@ -121,7 +138,7 @@ def add_gold(training: Corpus, others: Sequence[Corpus], limit: int, seed: int =
     if training.name != "goemotions":
         raise ValueError(f"{training.name} has no further documents with gold sets only: leave gold_limit at 0")
     known = READERS[training.name]("train", annotations="none")
-    rows = np.flatnonzero(_untested(known, training, *others))
+    rows = np.flatnonzero(find_untested(known, training, *others))
     known = known.take(np.random.default_rng(seed).permutation(rows)[:limit])
     return concatenate([training, replace(known, votes=known.gold.astype(float))], training.split)
 
@@ -133,15 +150,27 @@ def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) 
     """
     aside = split_training(training_documents(tested, **options))[1]
     drawn = sampling.sample_corpus(aside, sampling.DRAWN_AS.get(tested.sample, tested.sample), limit, seed)
+    if not len(drawn):
+        raise ValueError(
+            f"{tested.name}: of the {len(aside):,} training documents that are set aside none can be drawn as the "
+            f"sample {tested.sample!r} is: take another sample, or none (reserve=0, fit_on='tested')"
+        )
     return drawn.take(np.arange(len(drawn)), "reserve")
 
 
-def _plain(text):
+def plain(text: str) -> str:
+    """Returns a text as copies are told by: without regard to case and white space."""
     return re.sub(r"\s+", " ", text).strip().casefold()
 
 
-def _untested(candidates, *tested):
+def text_marks(corpus: Corpus) -> list[str]:
+    """Returns a mark of each document's text, the same for copies: it names a text in a record without showing it."""
+    return [hashlib.sha256(plain(text).encode()).hexdigest()[:16] for text in corpus.documents["text"]]
+
+
+def find_untested(candidates: Corpus, *tested: Corpus) -> np.ndarray:
+    """Returns which documents are not tested, nor a copy of the text of one that is: bool (D,)."""
     ids = {document for corpus in tested for document in corpus.documents["id"]}
-    texts = {_plain(text) for corpus in tested for text in corpus.documents["text"]}
-    left = [not (each.id in ids or _plain(each.text) in texts) for each in candidates.documents.itertuples(index=False)]
+    texts = {plain(text) for corpus in tested for text in corpus.documents["text"]}
+    left = [not (each.id in ids or plain(each.text) in texts) for each in candidates.documents.itertuples(index=False)]
     return np.array(left, dtype=bool)

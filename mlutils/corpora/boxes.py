@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlutils import sources
-from mlutils.corpora.corpus import Corpus, choose, concatenate, parts
+from mlutils.corpora.corpus import Corpus, check_filled, choose, concatenate, parts, reading
 
 BOXES = 7
 ROOM = 3  # objects a box holds at most
@@ -65,7 +65,10 @@ def load(split: str = "test", source: str = "generated", generator_seed: int = 0
     if source == "generated":
         corpora = [_generated(part, generator_seed) for part in wanted]
     else:
-        corpora = [_official(part, path) for part, path in _official_files(split, wanted)]
+        files = _official_files(split, wanted)
+        corpora = [_official(part, path) for part, path in files]
+        counts = {part: len(corpus) for (part, _), corpus in zip(files, corpora, strict=True)}
+        check_filled("boxes", split, counts, ", ".join(sources.describe(path) for _, path in files))
     return concatenate(corpora, split)
 
 
@@ -163,8 +166,9 @@ def _official_files(split, wanted):
 def _official(split, path):
     """Returns the queries of a file whose lines are scenarios (`final_states`) or queries (`masked_content`)."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        read = json.loads(line)
+    with reading(path):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for read in lines:
         if "final_states" in read:
             queries = [
                 (f"{read['sentence']} {box} contains", things) for box, things in sorted(read["final_states"].items())

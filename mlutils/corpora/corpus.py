@@ -1,10 +1,16 @@
 """A corpus: documents, labels, and what annotators said about them."""
 
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+
+from mlutils import sources
 
 SPLITS = {
     "train": ("train",),
@@ -27,6 +33,37 @@ def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}")
     return value
+
+
+class EmptyError(ValueError):
+    """Raised where the files at hand hold no document of a split."""
+
+
+def check_filled(name: str, split: str, counts: Mapping[str, int], where: str) -> None:
+    """Raises EmptyError where a part of a split has no document; split "all" is whatever is at hand.
+
+    counts: documents of each part that was read; where: of which file, and what it holds.
+    """
+    empty = [part for part, count in counts.items() if not count]
+    if empty and (split != "all" or len(empty) == len(counts)):
+        raise EmptyError(
+            f"{name}: split {split!r} is asked for, and no document of {' and '.join(empty)} can be read from {where}: "
+            "take another split, or the release that holds it"
+        )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Names a fetched file, and where it came from, in errors of its encoding or format (ValueError)."""
+    try:
+        yield
+    except UnicodeError as error:
+        why, mend = f"is not in UTF-8 ({error})", "save it in UTF-8 there"
+    except (json.JSONDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        why, mend = f"cannot be read ({error})", "it is cut, or of another format: replace it there"
+    else:
+        return
+    raise ValueError(f"{sources.describe(path)} {why}: {mend}")
 
 
 @dataclass(frozen=True)

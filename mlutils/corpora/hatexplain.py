@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mlutils import sources
-from mlutils.corpora.corpus import Corpus, choose, parts, shares
+from mlutils.corpora.corpus import Corpus, check_filled, choose, parts, reading, shares
 
 LABELS = ("hate", "normal", "offensive")
 FILE_LABELS = {"hatespeech": "hate", "normal": "normal", "offensive": "offensive"}
@@ -33,21 +33,20 @@ def load(split: str = "dev", files: str = "auto") -> Corpus:
     """
     wanted = parts(split)
     if resolve(files) == "official":
-        posts = json.loads(sources.fetch("hatexplain-dataset").read_text(encoding="utf-8"))
-        divisions = json.loads(sources.fetch("hatexplain-divisions").read_text(encoding="utf-8"))
-        ids = [post for part in wanted for post in divisions[DIVISIONS[part]]]
+        posts, divisions = _read("hatexplain-dataset"), _read("hatexplain-divisions")
+        by_part = {part: divisions.get(DIVISIONS[part], []) for part in wanted}
     else:
         if split == "train":
             raise sources.SourceError(
                 "hatexplain: the train split needs the official dataset.json, only dev and test are at hand; "
                 "put it into the mirror as hatexplain/dataset.json, or load with files='official'"
             )
-        posts, ids = {}, []
-        for part in wanted:
-            if part != "train":
-                read = json.loads(sources.fetch(f"hatexplain-{part}").read_text(encoding="utf-8"))
-                posts |= read
-                ids += list(read)
+        read = {part: _read(f"hatexplain-{part}") for part in wanted if part != "train"}
+        posts = {post: content for part in read.values() for post, content in part.items()}
+        by_part = {part: list(read[part]) for part in read}
+    at_hand = {part: sum(post in posts for post in ids) for part, ids in by_part.items()}
+    check_filled("hatexplain", split, at_hand, f"{len(posts):,} posts")
+    ids = [post for part in by_part.values() for post in part]
 
     missing = tuple(post for post in ids if post not in posts)
     ids = [post for post in ids if post in posts]
@@ -72,6 +71,12 @@ def load(split: str = "dev", files: str = "auto") -> Corpus:
         annotations=annotations,
         missing=missing,
     )
+
+
+def _read(source):
+    path = sources.fetch(source)
+    with reading(path):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _label(post, label):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mlutils import sources
-from mlutils.corpora.corpus import Corpus, parts, shares
+from mlutils.corpora.corpus import Corpus, check_filled, parts, reading, shares
 
 # Letters of the consensus file and words of the detailed file; O (other) and X (no agreement) are no label.
 LETTERS = {
@@ -37,6 +37,7 @@ def load(split: str = "dev") -> Corpus:
     """
     wanted = [name for part in parts(split) for name in SPLITS[part]]
     consensus = _read("msp-podcast-consensus", ["FileName", "EmoClass", "Split_Set"])
+    names = ", ".join(sorted(set(consensus["Split_Set"])))
     consensus = consensus[consensus["Split_Set"].isin(wanted)].reset_index(drop=True)
     if unknown := sorted(set(consensus["EmoClass"]) - set(LETTERS) - NO_LABEL):
         raise ValueError(f"labels_consensus.csv has the classes {unknown}; known are {sorted({*LETTERS, *NO_LABEL})}")
@@ -49,7 +50,10 @@ def load(split: str = "dev") -> Corpus:
     voted = set(annotations["id"])
     there = np.array([name in voted and file.is_file() for name, file in files.items()], bool)
     kept = consensus[there].reset_index(drop=True)
-    texts = [" ".join(files[name].read_text(encoding="utf-8").split()) for name in kept["FileName"]]
+    counts = {part: int(kept["Split_Set"].isin(SPLITS[part]).sum()) for part in parts(split)}
+    where = f"labels_consensus.csv, whose Split_Set holds {names}, with transcripts in {folder}"
+    check_filled("msp_podcast", split, counts, where)
+    texts = [_read_words(files[name]) for name in kept["FileName"]]
     votes, annotators = shares(annotations, kept["FileName"], LABELS)
     return Corpus(
         name="msp_podcast",
@@ -70,10 +74,16 @@ def load(split: str = "dev") -> Corpus:
 
 def _read(source, needed):
     path = sources.fetch(source)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    with reading(path):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     if absent := [column for column in needed if column not in table]:
         raise ValueError(f"{path} has no columns {absent}; its columns are {list(table)} (is it release 1.11?)")
     return table
+
+
+def _read_words(file):
+    with reading(file):
+        return " ".join(file.read_text(encoding="utf-8").split())
 
 
 def _primary(detailed):

@@ -9,7 +9,14 @@ import pandas as pd
 from mlutils import paths
 from mlutils.corpora.corpus import Corpus
 
-SAMPLES = ("all", "uniform", "multilabel", "paper", "paper_multilabel")
+WHO = {  # is in a sample, as a sentence about a document goes on
+    "all": "can be taken",
+    "uniform": "is in a stratum (votes where others have them, and a majority in single-label sets)",
+    "multilabel": "has two or more gold labels",
+    "paper": "has one of the published ids",
+    "paper_multilabel": "has one of the published ids",
+}
+SAMPLES = tuple(WHO)
 UNIFORM_SIZE = 200  # documents of "uniform" without a limit, as many as the paper's test sets have
 PAPER_SETS = {"paper": "main", "paper_multilabel": "multilabel"}
 DRAWN_AS = {"paper": "uniform", "paper_multilabel": "multilabel"}  # how the paper drew its documents

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlutils import paths, sources
-from mlutils.corpora.corpus import Corpus, choose, parts, shares
+from mlutils.corpora.corpus import Corpus, check_filled, choose, parts, reading, shares
 
 # The authors' order: the filtered files give emotions by number.
 _EMOTIONS = (
@@ -35,7 +35,8 @@ SEMEVAL_LABELS = (
 
 
 def _read(path: Path, needed, **options) -> pd.DataFrame:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **options)
+    with reading(path):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **options)
     absent = [column for column in needed if column not in table]
     if absent:
         raise ValueError(f"{path} has no columns {absent}; its columns are {list(table)}")
@@ -49,6 +50,15 @@ def _flags(table: pd.DataFrame, columns, path: Path) -> np.ndarray:
     if strange.any():
         raise ValueError(f"{path}: {str(cells[strange][0])!r} where 0 or 1 is needed, in {strange.sum()} cells")
     return cells == "1"
+
+
+def _counts(table: pd.DataFrame, columns, path: Path) -> np.ndarray:
+    """Returns the cells of columns as numbers; raises ValueError for anything else."""
+    cells = table[list(columns)].to_numpy(dtype=str)
+    strange = ~np.char.isdigit(cells)
+    if strange.any():
+        raise ValueError(f"{path}: {str(cells[strange][0])!r} where a number is needed, in {strange.sum()} cells")
+    return cells.astype(int)
 
 
 def _documents(ids, texts) -> pd.DataFrame:
@@ -78,7 +88,7 @@ def load_goemotions(split: str = "dev", annotations: str = "raw", labels: str = 
     if annotations == "subset" and only_voted:
         table, gold, votes, annotators, ratings = _subset_comments(split, wanted, labels, names)
     else:
-        table, gold, votes, annotators, ratings = _filtered_comments(wanted, annotations, labels, names)
+        table, gold, votes, annotators, ratings = _filtered_comments(split, wanted, annotations, labels, names)
     return Corpus(
         name="goemotions",
         split=split,
@@ -92,11 +102,18 @@ def load_goemotions(split: str = "dev", annotations: str = "raw", labels: str = 
     )
 
 
-def _filtered_comments(wanted, annotations, labels, names):
-    tables = []
-    for part in wanted:
-        path = sources.fetch(f"goemotions-{part}")
+def _filtered_comments(split, wanted, annotations, labels, names):
+    tables, files = [], {part: sources.fetch(f"goemotions-{part}") for part in wanted}
+    known = {str(number) for number in range(len(EMOTIONS))}
+    for path in files.values():
         tables.append(_read(path, (), sep="\t", names=["text", "emotions", "id"]))
+        if (nameless := (tables[-1]["id"] == "").sum()) > 0:
+            raise ValueError(f"{sources.describe(path)}: {nameless} rows have no id: it is cut, replace it there")
+        for numbers in tables[-1]["emotions"]:
+            if not known.issuperset(str(numbers).split(",")):
+                raise ValueError(f"{path}: emotions {numbers!r}, where numbers from 0 to {len(known) - 1} are needed")
+    counts = dict(zip(files, map(len, tables), strict=True))
+    check_filled("goemotions", split, counts, ", ".join(map(sources.describe, files.values())))
     table = pd.concat(tables, ignore_index=True)
     chosen = np.zeros((len(table), len(EMOTIONS)), dtype=bool)
     for row, numbers in enumerate(table["emotions"]):
@@ -156,6 +173,9 @@ def _subset_comments(split, wanted, labels, names):
     table, chosen = _subset_ratings()
     if split != "all":
         kept = table["filtered_split"].isin(wanted).to_numpy()
+        found = table["filtered_split"].value_counts()
+        where = f"the subset of annotations, whose filtered_split holds {', '.join(map(repr, sorted(found.index)))}"
+        check_filled("goemotions", split, {part: found.get(part, 0) for part in wanted}, where)
         table, chosen = table[kept].reset_index(drop=True), chosen[kept]
     documents = table.drop_duplicates("id").reset_index(drop=True)
     ratings = _annotation_rows(table["id"], table["rater_id"], _pool(chosen, labels), names)
@@ -179,7 +199,8 @@ def load_mfrc(split: str = "dev", annotations: str = "auto") -> Corpus:
     if annotations == "auto":
         at_hand = not sources.at_hand("mfrc-raw") and sources.at_hand("mfrc-counts")
         annotations = "counts" if at_hand else "raw"
-    table, votes, annotators, rows, missing = _mfrc_counts(wanted) if annotations == "counts" else _mfrc_raw(wanted)
+    read = _mfrc_counts if annotations == "counts" else _mfrc_raw
+    table, votes, annotators, rows, missing = read(split, wanted)
     return Corpus(
         name="mfrc",
         split=split,
@@ -194,27 +215,40 @@ def load_mfrc(split: str = "dev", annotations: str = "auto") -> Corpus:
     )
 
 
-def _mfrc_counts(wanted):
+def _mfrc_counts(split, wanted):
     names = [label.capitalize() for label in FOUNDATIONS]
     beside = ["Thin Morality", "Non-Moral"]
-    table = _read(sources.fetch("mfrc-counts"), ["id", "split", "text", *names, *beside])
+    path = sources.fetch("mfrc-counts")
+    table = _read(path, ["id", "split", "text", *names, *beside])
+    splits = ", ".join(map(repr, sorted(set(table["split"]))))
     table = table[table["split"].isin(wanted)]
     counted = table[names[0]] != ""
     missing = tuple(table["id"][~counted])
     table = table[counted].reset_index(drop=True)
-    counts = table[names].astype(int).to_numpy()
+    found = {part: int((table["split"] == part).sum()) for part in wanted}
+    check_filled("mfrc", split, found, f"{sources.describe(path)}, whose column split holds {splits}")
+    counts = _counts(table, names, path)
     # The table does not say how many annotators there were. Nearly every document has three, each of whom may
     # choose several labels; where one label has four votes there were at least four.
-    annotators = np.maximum(3, table[names + beside].astype(int).to_numpy().max(axis=1, initial=0))
+    annotators = np.maximum(3, _counts(table, names + beside, path).max(axis=1, initial=0))
     return table, counts / annotators[:, None], annotators, None, missing
 
 
-def _mfrc_raw(wanted):
+def _mfrc_raw(split, wanted):
     path = sources.fetch("mfrc-raw")
     table = _read(path, ["text", "annotator", "annotation"])
     known = pd.read_csv(paths.PUBLISHED / "mfrc_splits.csv", dtype=str).set_index("text_sha256_16")
-    known = known[known["split"].isin(wanted)]
     table["hash"] = table["text"].map(_hash)
+    at_hand = known[known.index.isin(table["hash"])]
+    if at_hand.empty:
+        bare = known.index.isin(table["text"].str.strip().map(_hash)).sum()
+        raise ValueError(
+            f"{sources.describe(path)}: none of its {table['text'].nunique():,} texts is one of the {len(known):,} "
+            f"published ones to the letter ({bare:,} are without blanks at their ends): take the authors' file as it is"
+        )
+    found = {part: int((at_hand["split"] == part).sum()) for part in wanted}
+    check_filled("mfrc", split, found, sources.describe(path))
+    known = known[known["split"].isin(wanted)]
     table = table[table["hash"].isin(known.index)]
     table["id"] = table["hash"].map(known["document_id"])
     missing = tuple(known["document_id"][~known.index.isin(table["hash"])])
@@ -238,13 +272,14 @@ def _mfrc_raw(wanted):
 
 def load_semeval(split: str = "dev") -> Corpus:
     """Returns SemEval-2018 Task 1 E-c, English (Mohammad et al. 2018): gold sets only, no annotators released."""
-    tables, gold = [], []
-    for part in parts(split):
-        path = sources.fetch(f"semeval-{part}")
+    tables, gold, files = [], [], {part: sources.fetch(f"semeval-{part}") for part in parts(split)}
+    for path in files.values():
         # quotes are literal; lines end in CRLF
         table = _read(path, ["ID", "Tweet", *SEMEVAL_LABELS], sep="\t", quoting=csv.QUOTE_NONE)
         tables.append(table)
         gold.append(_flags(table, SEMEVAL_LABELS, path))
+    counts = dict(zip(files, map(len, tables), strict=True))
+    check_filled("semeval", split, counts, ", ".join(map(sources.describe, files.values())))
     table, gold = pd.concat(tables, ignore_index=True), np.concatenate(gold)
     return Corpus(
         name="semeval",

@@ -129,6 +129,21 @@ def same_documents(traces: Mapping[str, object], corpus: Corpus) -> np.ndarray:
     return kept
 
 
+def agree_on_documents(traces: Mapping[str, object]) -> tuple[dict, dict[str, str]]:
+    """Returns the traces of the documents that most of them, or else the longest, are of; and why the others are not.
+
+    traces: of documents set aside, by model. Rows can only be stacked where all are of the same documents.
+    """
+    ids = {name: tuple(trace.documents["id"]) for name, trace in traces.items()}
+    chosen = max(ids.values(), key=lambda each: (list(ids.values()).count(each), len(each)), default=())
+    others = {
+        name: f"{len(each)} documents are set aside in {traces[name].folder}, not the {len(chosen)} of other models"
+        for name, each in ids.items()
+        if each != chosen
+    }
+    return {name: trace for name, trace in traces.items() if name not in others}, others
+
+
 def count_exclusions(corpus: Corpus, traces: Mapping[str, object], train: Corpus) -> pd.DataFrame:
     """Returns what is left out of a table and why, or kept with a caveat: what, how many, which (the first few)."""
     rows = [("documents asked for that are not at hand or have no votes: left out", list(corpus.missing))]

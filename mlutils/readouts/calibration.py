@@ -24,6 +24,10 @@ FOLDS = 5  # of all cross-validation and cross-fitting
 LARGEST = 50.0  # of a weight or offset: separable votes have no finite optimum
 
 
+class FitError(ValueError):
+    """Raised where documents are too few, or too much alike, for anything to be fitted on them."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Logits become slope x logit + offset + offsets; in single-label sets log probabilities, before a softmax."""
@@ -48,7 +52,7 @@ def fit(
     probabilities, votes: (D, L); documents without votes (NaN) are left out. With `offsets` each label has its own,
     shrunk towards the shared one by a ridge whose strength cross-validation within these documents chooses. To
     calibrate decisions, give what the annotators' majority chose in place of votes. Raises ValueError for shapes that
-    differ, NaN probabilities, fewer documents than folds, and votes without a positive or without a negative.
+    differ and NaN probabilities, FitError for fewer documents than folds and votes without a positive or a negative.
     """
     probabilities, votes = check_probabilities(probabilities, single_label), np.asarray(votes, float)
     if probabilities.shape != votes.shape:
@@ -251,10 +255,10 @@ def predict_logistic(features, weights, offset, offsets, single_label) -> np.nda
 def predict_held_out(predict: Callable, documents: int, labels: int, seed: int) -> np.ndarray:
     """Returns predictions (D, L) put together from `predict(fitted rows, held-out rows)` over shuffled folds.
 
-    Folds depend on the number of documents and the seed alone. Raises ValueError for fewer documents than folds.
+    Folds depend on the number of documents and the seed alone. Raises FitError for fewer documents than folds.
     """
     if documents < FOLDS:
-        raise ValueError(f"{documents} documents cannot be cut into {FOLDS} folds: give more documents")
+        raise FitError(f"{documents} documents cannot be cut into {FOLDS} folds: give more documents")
     predicted = np.empty((documents, labels))
     for fitted, held in KFold(FOLDS, shuffle=True, random_state=seed).split(np.arange(documents)):
         predicted[held] = predict(fitted, held)
@@ -273,7 +277,7 @@ def to_probabilities(logits: np.ndarray, single_label: bool = False) -> np.ndarr
 
 
 def find_votes(votes: np.ndarray, single_label: bool) -> np.ndarray:
-    """Returns which documents have votes, bool (D,). Raises ValueError for votes on which nothing can be fitted."""
+    """Returns which documents have votes, bool (D,). Raises FitError for votes on which nothing can be fitted."""
     known = ~np.isnan(votes).any(axis=1)
     votes = votes[known]
     if ((votes < -1e-9) | (votes > 1 + 1e-9)).any():
@@ -281,12 +285,15 @@ def find_votes(votes: np.ndarray, single_label: bool) -> np.ndarray:
     if single_label and len(votes) and np.abs(votes.sum(axis=1) - 1).max() > 1e-4:
         raise ValueError("votes of a single-label set must sum to one in each document")
     if not (votes > 0).any():
-        raise ValueError(
-            f"the {len(votes)} documents with votes hold no positive: no annotator chose any label, so there is "
-            "nothing to calibrate on; give more documents"
+        raise FitError(
+            f"the {len(votes)} documents with votes hold no positive: the shares of annotators (where decisions are "
+            "fitted, the majorities) are 0 for every label, so there is nothing to calibrate on; give more documents"
         )
     if not single_label and not (votes < 1).any():
-        raise ValueError(f"all annotators of all {len(votes)} documents chose every label: give more documents")
+        raise FitError(
+            f"the {len(votes)} documents with votes hold no negative: the shares of annotators (where decisions are "
+            "fitted, the majorities) are 1 for every label; give more documents"
+        )
     return known
 
 

@@ -4,10 +4,11 @@ A row is (model, method); `predicted` holds the tested documents' probabilities 
 documents that nothing was trained on and no demonstration shows. Where there are none, fitting is by cross-fitting on
 the tested documents, and the row's name says so.
 
-Which readouts are calibrated and shifted, and which rows are stacked, stands in `methods.METHODS`.
+Which readouts are calibrated and shifted, and which rows are stacked, stands in `methods.METHODS`. A row whose
+documents are too few or too much alike is an error, or left out and noted in `left_out`, (model, method) -> reason.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +22,20 @@ PREVALENCES = ("train", "natural", "demonstrations", "tested")
 Rows = Mapping[tuple[str, str], np.ndarray]
 
 
+def attempt(left_out: dict | None, row: tuple[str, str], fit: Callable, *arguments, **named):
+    """Returns what `fit` returns for these arguments; None where nothing can be fitted, and the row is then left out.
+
+    Without `left_out` that is the FitError that it raises.
+    """
+    try:
+        return fit(*arguments, **named)
+    except calibration.FitError as error:
+        if left_out is None:
+            raise
+        left_out[row] = str(error)
+        return None
+
+
 def calibrate(
     predicted: Rows,
     votes: ArrayLike,
@@ -28,6 +43,7 @@ def calibrate(
     aside_votes: ArrayLike | None,
     single_label: bool = False,
     seed: int = 0,
+    left_out: dict | None = None,
 ) -> dict:
     """Returns for each readout `_calibrated`, with one slope and offset, and `_offsets`, with one a label, shrunk.
 
@@ -39,13 +55,16 @@ def calibrate(
         if method not in calibrated:
             continue
         if (model, method) not in aside:
-            name = f"{method}_crossfitted"
-            rows[model, name] = calibration.cross_fit(values, votes, seed=seed, single_label=single_label)
+            row = model, f"{method}_crossfitted"
+            rows[row] = attempt(
+                left_out, row, calibration.cross_fit, values, votes, seed=seed, single_label=single_label
+            )
             continue
         for suffix, offsets in (("calibrated", False), ("offsets", True)):
-            fitted = calibration.fit(aside[model, method], aside_votes, offsets, single_label, seed=seed)
-            rows[model, f"{method}_{suffix}"] = calibration.apply(fitted, values)
-    return rows
+            row, known = (model, f"{method}_{suffix}"), (aside[model, method], aside_votes, offsets, single_label)
+            fitted = attempt(left_out, row, calibration.fit, *known, seed=seed)
+            rows[row] = None if fitted is None else calibration.apply(fitted, values)
+    return _without_none(rows)
 
 
 def shift(predicted: Rows, prevalence: ArrayLike, single_label: bool = False) -> dict:
@@ -87,6 +106,7 @@ def stack(
     aside_votes: ArrayLike | None,
     single_label: bool = False,
     seed: int = 0,
+    left_out: dict | None = None,
 ) -> tuple[dict, dict]:
     """Returns the stack's row of the tested documents, and of those set aside (cross-fitted, to fit decisions on).
 
@@ -98,12 +118,15 @@ def stack(
     shared = [row for row in views if row in aside]
     if not views:
         return {}, {}
+    how = {"seed": seed, "single_label": single_label}
+    row = "", "stacking" if shared else "stacking_crossfitted"
     if not shared:
-        crossed = stacking.cross_fit(_named(views, views), votes, seed=seed, single_label=single_label)
-        return {("", "stacking_crossfitted"): crossed}, {}
-    fitted = stacking.fit_stack(_named(aside, shared), aside_votes, single_label, seed=seed)
-    held = stacking.cross_fit(_named(aside, shared), aside_votes, seed=seed, single_label=single_label)
-    return {("", "stacking"): stacking.apply(fitted, _named(views, shared))}, {("", "stacking"): held}
+        return _without_none({row: attempt(left_out, row, stacking.cross_fit, _named(views, views), votes, **how)}), {}
+    known = _named(aside, shared), aside_votes
+    held = attempt(left_out, row, stacking.cross_fit, *known, **how)  # nested, so that it needs most documents
+    if held is None:
+        return {}, {}
+    return {row: stacking.apply(stacking.fit_stack(*known, **how), _named(views, shared))}, {row: held}
 
 
 def decide(
@@ -122,6 +145,10 @@ def decide(
         return calibration.decide(calibration.cross_fit(values, _majority(votes), seed=seed, offsets=True))
     fitted = calibration.fit(held, _majority(held_votes), offsets=True, seed=seed)
     return calibration.decide(calibration.apply(fitted, values))
+
+
+def _without_none(rows):
+    return {row: values for row, values in rows.items() if values is not None}
 
 
 def _majority(votes):

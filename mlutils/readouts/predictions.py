@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowException
 
 from mlutils.files import replacing
 
@@ -23,13 +24,19 @@ def write(folder: Path, name: str, ids: Sequence[str], labels: Sequence[str], pr
 def read(folder: Path, name: str, ids: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Returns the probabilities (D, L) of each method for a test set, in the order of `ids`; {} where there are none.
 
-    Raises ValueError where labels are others or a document is missing.
+    Raises ValueError where labels are others, a document is missing, or the file is damaged.
     """
     file = Path(folder) / f"predictions-{name}.parquet"
     if not file.exists():
         return {}
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ArrowException) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}): delete it and run 07_encoder in its folder again"
+        ) from error
     found = {}
-    for method, rows in pd.read_parquet(file).groupby("method", sort=False):
+    for method, rows in table.groupby("method", sort=False):
         if list(rows["labels"].iloc[0]) != list(labels):
             raise ValueError(f"{file}: {method} predicts {list(rows['labels'].iloc[0])}, wanted {list(labels)}")
         by_document = rows.set_index("document")["probabilities"]

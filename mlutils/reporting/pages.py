@@ -25,7 +25,7 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 
 from mlutils import paths, runs
-from mlutils.files import write_text
+from mlutils.files import read_json, write_text
 from mlutils.parameters import read_parameters
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
@@ -178,7 +178,8 @@ def _read(notebook: Path) -> tuple:
     notebook = Path(notebook)
     book = copy.deepcopy(nbformat.read(notebook, as_version=4))
     record = notebook.with_name("run.json")
-    return book, json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    again = f"delete it and {notebook} to have the notebook run again"
+    return book, read_json(record, ValueError, again) if record.exists() else {}
 
 
 def _render(book, page: dict, name: str) -> str:

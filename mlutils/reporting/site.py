@@ -6,7 +6,6 @@
 import argparse
 import base64
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -64,7 +63,9 @@ def _choose(results: Path) -> list[Path]:
     """Returns the folders of the runs to show; one trace: of the most views, and the first of those."""
     folders, traces = [], []
     for file in sorted(results.glob("*/*/run.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = files.read_json(
+            file, SiteError, "delete it and notebook.ipynb beside it to have the notebook run again"
+        )
         given = record["parameters"]
         if READING.match(record["notebook"]):
             folders.append(file.parent)

@@ -12,17 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 from transformers.utils import cached_file, find_adapter_config_file
 from transformers.utils.hub import has_file
 
 from mlutils import paths, sources
-from mlutils.corpora import Corpus
+from mlutils.corpora import Corpus, text_marks
 from mlutils.files import making, write_json
 from mlutils.tracing import revisions
 
 WEIGHTS, ADAPTER = "adapter_model.safetensors", "adapter_config.json"
+AGAIN = "train it again, in a folder of its own or after deleting this one, or get it again"
 WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -67,31 +69,42 @@ def find(name: str, places: Sequence[Path | str] = ()) -> Path:
     for home in homes:
         if (home / folder_name(name) / WEIGHTS).exists():
             return home / folder_name(name)
-    known = sorted({read_record(file.parent)["name"] for home in homes for file in home.glob(f"*/{WEIGHTS}")})
+    known = sorted({_name(file.parent) for home in homes for file in home.glob(f"*/{WEIGHTS}")})
     raise OSError(
         f"no adapter is called {name!r}: looked in {', '.join(map(str, homes))}, which hold "
         f"{', '.join(known) or 'none'}. Train it with 06_finetune, and give that run's folder in `reads`"
     )
 
 
+def _name(folder: Path) -> str:
+    try:
+        return read_record(folder)["name"]
+    except OSError:  # another adapter is asked for: this one's record is not what is wrong
+        return f"{folder.name} (its run.json cannot be read)"
+
+
 def read_record(folder: Path | str) -> dict:
     """Returns what stands beside an adapter's weights (`run.json`); raises OSError where it is missing or broken."""
     try:
-        return json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise OSError(f"adapter {folder} has no run.json that can be read ({error}): train it again") from None
+        record = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+        missing = ", ".join(sorted({"name", "base", "base_revision", "trained_on"} - set(record)))
+    except (OSError, ValueError, TypeError) as error:
+        raise OSError(f"adapter {folder} has no run.json that can be read ({error}): {AGAIN}") from None
+    if missing:
+        raise OSError(f"adapter {folder} has a run.json without {missing}: {AGAIN}")
+    return record
 
 
-def read_trained_on(folder: Path | str) -> dict[str, frozenset[str]]:
+def read_trained_on(folder: Path | str, what: str = "trained_on") -> dict[str, frozenset[str]]:
     """Returns the ids of documents that the model in a folder was trained on, by corpus, where its records say.
 
-    Raises OSError for a record that cannot be read.
+    what: `trained_texts` for the marks of their texts in place of ids. Raises OSError for a record that cannot be read.
     """
     known = []
     for file in (Path(folder) / "manifest.json", Path(folder) / "run.json"):
         if file.exists():
             try:
-                known.append(json.loads(file.read_text(encoding="utf-8")).get("trained_on", {}))
+                known.append(json.loads(file.read_text(encoding="utf-8")).get(what, {}))
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise OSError(
                     f"{file} says what a model was trained on, and cannot be read ({error}): get it again"
@@ -166,7 +179,9 @@ def apply(model, name: str, folder: Path):
             f"{model.revision}: train it again"
         )
     merged = _merge(model, name, folder)
-    return dataclasses.replace(merged, trained_on=unite([model.trained_on, record["trained_on"]]))
+    texts = unite([model.trained_texts, record.get("trained_texts", {})])  # adapters made before have no marks of texts
+    trained_on = unite([model.trained_on, record["trained_on"]])
+    return dataclasses.replace(merged, trained_on=trained_on, trained_texts=texts)
 
 
 def _merge(model, name: str, folder: Path):
@@ -177,6 +192,9 @@ def _merge(model, name: str, folder: Path):
         if adapted.peft_config["default"].is_prompt_learning:
             raise ValueError(f"{adapted.peft_config['default'].peft_type.value} has no weights that can be merged")
         network = adapted.merge_and_unload(safe_merge=True)
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        file = folder / (WEIGHTS if isinstance(error, SafetensorError) else ADAPTER)
+        raise AdapterError(f"{file} of adapter {name!r} cannot be read ({error}): {AGAIN}") from error
     except (ValueError, RuntimeError) as error:
         raise AdapterError(f"adapter {name!r} does not fit {model.name!r}: {str(error).splitlines()[0]}") from error
     network.eval().requires_grad_(False)
@@ -194,9 +212,11 @@ def unite(parts: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, frozenset[s
 
 
 def check_untested(model, corpus: Corpus) -> None:
-    """Raises ValueError where a model was trained on documents that it is to be asked about, by id."""
+    """Raises ValueError where a model was trained on documents that it is to be asked about, or on copies of them."""
     known = model.trained_on.get(corpus.name, frozenset())
-    shared = [document for document in corpus.documents["id"] if document in known]
+    texts = model.trained_texts.get(corpus.name, frozenset())
+    marked = zip(corpus.documents["id"], text_marks(corpus), strict=True)
+    shared = [document for document, mark in marked if document in known or mark in texts]
     if shared:
         raise ValueError(
             f"{model.name} was trained on {len(shared)} of these {len(corpus)} documents of {corpus.name} "

@@ -64,6 +64,14 @@ def format_answer(labels: Sequence[str], form: str) -> str:
     return ", ".join(labels)
 
 
+def last_span(labels: Sequence[str], form: str) -> tuple[int, int]:
+    """Returns where the last label begins and ends in `format_answer`; JSON writes some characters with an escape."""
+    last = (list(labels) or [NONE])[-1]
+    written, closing = (json.dumps(last, ensure_ascii=False)[1:-1], '"]}') if form == "json" else (last, "")
+    end = len(format_answer(labels, form)) - len(closing)
+    return end - len(written), end
+
+
 def is_finished(text: str, form: str) -> bool:
     """Returns whether an answer has ended, because its format closed or its line did."""
     body = text.lstrip()

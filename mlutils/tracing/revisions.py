@@ -4,6 +4,8 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from mlutils import sources
 
 # What answers depend on: weights, configs, and the files of all kinds of tokenizers.
@@ -21,6 +23,18 @@ def fingerprint(folder: Path | str) -> str:
         state = file.stat()
         known.update(f"{file.name} {_checksum(file, state.st_size, state.st_mtime_ns)}\n".encode())
     return known.hexdigest()[:16]
+
+
+def find_damaged(folder: Path | str) -> list[str]:
+    """Returns the weight files in a model's folder that cannot be read."""
+    damaged = []
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except SafetensorError:
+            damaged.append(str(file))
+    return damaged
 
 
 @lru_cache(maxsize=1024)

@@ -18,7 +18,7 @@ from scipy.special import softmax
 
 from mlutils.sets import Expansion, Prefix
 from mlutils.tracing import vocabulary
-from mlutils.tracing.answers import NONE, format_answer
+from mlutils.tracing.answers import NONE, format_answer, last_span
 from mlutils.tracing.engine import BadLogits
 from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
@@ -118,15 +118,16 @@ class SetsView:
         Raises ValueError where the tokenizer glues all labels to what is before them, or to what follows them.
         """
         said = [self.labels[label] for label in prefix]
-        length = len(self.gap) + len(format_answer(said, self.form).rpartition(said[-1])[0] + said[-1]) if said else 0
+        length = len(self.gap) + last_span(said, self.form)[1] if said else 0
         decided = bool(said and self.label_tokens.separators)
         following, ends = Counter(), Counter()
         for label in [*self.labels, *([] if said else [NONE])]:
-            text = self.gap + format_answer([*said, label] if label != NONE else [], self.form)
+            listed = [*said, label] if label != NONE else []
+            text = self.gap + format_answer(listed, self.form)
             tokens = self._answer_tokens(text)
             starts = vocabulary.offsets(self.model.tokenizer, tokens)
             shift = starts[-1] - len(text)  # some tokenizers drop a leading space when they decode
-            at = text.rindex(label)
+            at = len(self.gap) + last_span(listed, self.form)[0]
             first = vocabulary.token_at(starts, at + shift)
             if not text[max(starts[first] - shift, 0) : at].strip():
                 following[tuple(tokens[:first])] += 1

@@ -42,12 +42,15 @@ def write_trace(
     """Asks all views and writes the trace, going on where an earlier call stopped.
 
     `settings` are stored and must be the same when a trace is continued; what each view took is in `Trace.work`.
-    Raises ValueError for an unknown view, TraceError where more than 5 % of the documents fail.
+    Raises ValueError for an unknown view and for no documents; TraceError where a view failed on more
+    than 5 % of the documents, before anything more is asked, and before the trace is finished.
     """
     unknown = [view for view in views if view not in VIEWS]
     if unknown or not views:
         raise ValueError(f"views {list(views)}: take some of {', '.join(VIEWS)}")
     corpus = prompting.corpus
+    if not len(corpus):
+        raise ValueError(f"{corpus.name}: the sample {corpus.sample} of split {corpus.split} holds no document to ask")
     writer = Writer(
         Path(folder),
         {
@@ -71,6 +74,9 @@ def write_trace(
             **settings,
         },
     )
+    _stop_if_failing(
+        writer, len(corpus), len(views)
+    )  # what failed in an earlier call counts, however often it is called
     if not writer.done("documents"):
         writer.add("documents", 0, {"documents": _documents(corpus)})
     starts = range(0, len(corpus), PART)
@@ -88,7 +94,7 @@ def write_trace(
                 "seconds": round(time.perf_counter() - started, 2),
             }
             writer.add(name, number, tables, states, work)
-            _stop_if_failing(writer, len(corpus) * len(views))
+            _stop_if_failing(writer, len(corpus), len(views))
     writer.finish()
     return Trace(folder)
 
@@ -112,11 +118,13 @@ def _documents(corpus: Corpus) -> list[dict]:
     ]
 
 
-def _stop_if_failing(writer: Writer, asked: int) -> None:
+def _stop_if_failing(writer: Writer, documents: int, views: int) -> None:
     failures = writer.failures()
-    if len(failures) > FAILING * asked:
+    failed = failures["document"].nunique()  # a document that one view failed on is left out of all tables
+    if failed > FAILING * documents:
         kinds = "; ".join(f"{n} x {error}" for error, n in failures["error"].value_counts().head(3).items())
         raise TraceError(
-            f"{len(failures)} of {asked} documents and views failed, more than {FAILING:.0%}: {kinds}. "
-            f"Finished parts are kept in {writer.folder}"
+            f"{failed} of {documents} documents failed, more than {FAILING:.0%} ({len(failures)} of "
+            f"{documents * views} documents and views): {kinds}. Nothing more is asked. Finished parts are kept in "
+            f"{writer.folder}, failures too: mend the cause and delete the folder to trace anew"
         )

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlutils.tracing.answers import NONE, format_answer
+from mlutils.tracing.answers import NONE, format_answer, last_span
 
 # What follows a label when another one comes, and when none does.
 SEPARATORS = {"json": ('",', '"]'), "comma": (",", "\n"), "the": (" and", "."), "single": None}
@@ -117,11 +117,8 @@ def _first_tokens(tokenizer, labels: Sequence[str], form: str) -> list[list[int]
     for label in [*labels, NONE]:
         other = next((name for name in labels if name != label), label)
         texts = [(word, 0) for word in (label, label[:1].upper() + label[1:])]
-        first = format_answer([] if label == NONE else [label], form)
-        texts.append((first, first.rindex(label)))
-        if label != NONE:
-            later = format_answer([other, label], form)
-            texts.append((later, later.rindex(label)))
+        for said in [[]] if label == NONE else [[label], [other, label]]:
+            texts.append((format_answer(said, form), last_span(said, form)[0]))
         found = {_starting_token(tokenizer, gap + text, at + len(gap)) for text, at in texts for gap in ("", " ", "\n")}
         tokens.append(sorted(found - {None}))
     return tokens

@@ -20,7 +20,7 @@ import torch
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
-from mlutils.corpora import Corpus
+from mlutils.corpora import Corpus, text_marks
 from mlutils.files import write_csv, write_json
 from mlutils.tracing import adapters
 from mlutils.tracing.models import Model
@@ -161,7 +161,12 @@ class Job:
         """Returns the last whole checkpoint, None where there is none; raises FinetuningError for another job's."""
         noted = self.checkpoints / "key.json"
         if noted.exists():
-            found = json.loads(noted.read_text(encoding="utf-8"))
+            try:
+                found = json.loads(noted.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise FinetuningError(
+                    f"{noted} cannot be read ({error}): delete {self.checkpoints} to train from the beginning"
+                ) from error
             checkpoints.refuse_other(found, self.key, self.checkpoints, FinetuningError)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(noted, self.key)
@@ -172,6 +177,7 @@ class Job:
     def save(self, network) -> None:
         """Writes the adapter of a PEFT model with its record."""
         learnt = adapters.unite([self.model.trained_on, {self.training.name: self.training.documents["id"]}])
+        texts = adapters.unite([self.model.trained_texts, {self.training.name: text_marks(self.training)}])
         record = {
             "name": self.name,
             "base": self.model.name,
@@ -185,6 +191,7 @@ class Job:
             "key": self.key,
             "versions": {package: metadata.version(package) for package in ("torch", "transformers", "peft", "trl")},
             "trained_on": {corpus: sorted(ids) for corpus, ids in learnt.items()},
+            "trained_texts": {corpus: sorted(marks) for corpus, marks in texts.items()},
         }
         adapters.save(network, self.made, record)
 

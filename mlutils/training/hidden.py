@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
-from mlutils import metrics
+from mlutils import corpora, metrics
 from mlutils.readouts import alignment
 from mlutils.traces import Trace
 from mlutils.training.logistic import fit_logistic
@@ -131,8 +131,9 @@ def _misfit(tested, aside) -> str:
         alignment.check_same_plan(tested, aside)
     except ValueError as error:
         return str(error)
-    if both := set(tested.documents["id"]) & set(aside.documents["id"]):
-        return f"{len(both)} documents are tested and set aside, such as {min(both)}: draw them anew"
+    both = aside.documents["id"][~corpora.find_untested(aside.corpus, tested.corpus)]
+    if len(both):
+        return f"{len(both)} documents are tested and set aside, such as {min(both)} (or its text is): draw them anew"
     for trace in (tested, aside):
         if "list" not in trace.settings["views"]:
             return f"{trace.folder} has no view list: nothing was said"

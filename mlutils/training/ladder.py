@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,14 @@ from sklearn.metrics import f1_score
 
 from mlutils import sources
 from mlutils.corpora import Corpus
-from mlutils.files import making, write_json
+from mlutils.files import making, read_json, write_json
 from mlutils.traces import Trace
 from mlutils.tracing import demonstrations, models, prompts, views
 from mlutils.tracing.prompting import Prompting
 from mlutils.training.episodes import settle
 from mlutils.training.miniatures import MIX, Miniature
+
+AGAIN = "train it again with 05_miniatures, or get it again from git"
 
 
 def save(miniature: Miniature, folder: Path) -> Path:
@@ -49,7 +50,7 @@ def save(miniature: Miniature, folder: Path) -> Path:
 
 def add_scores(folder: Path, scores: dict) -> None:
     """Adds scores to the manifest of a miniature."""
-    record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "manifest.json", ValueError, AGAIN)
     write_json(folder / "manifest.json", {**record, "scores": scores})
 
 
@@ -89,7 +90,7 @@ def score(trace: Trace, tested: Corpus) -> dict:
 
 def describe(folder: Path) -> dict:
     """Returns a row of the ladder: size, cost, held-out bits and scores of the miniature in a folder."""
-    record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "manifest.json", ValueError, AGAIN)
     bits = {f"held-out bits, {kind}": value for kind, value in record["held_out_bits"].items()}
     return {name: record[name] for name in ("parameters", "step", "tokens", "seconds")} | bits | record["scores"]
 

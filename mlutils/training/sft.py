@@ -102,6 +102,26 @@ def keep_fitting(examples: Sequence[dict | None], corpus: str) -> list[dict]:
     return fitting
 
 
+class TokenTrainer(SFTTrainer):
+    """TRL's trainer, whose loss on documents set aside is the mean over tokens, whatever the batch.
+
+    transformers takes the mean of the batches' means, each at the weight of its examples, and answers differ in length.
+    """
+
+    tokens_an_example: float  # of the documents set aside, tokens with a loss only
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Returns what TRL's does, with the loss times the batch's tokens an example over those of all batches."""
+        share = count_tokens(inputs["labels"].tolist()) / len(inputs["labels"]) / self.tokens_an_example
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        return loss * share, logits, labels
+
+
+def count_tokens(labels: Sequence[Sequence[int]]) -> int:
+    """Returns how many tokens of examples have a loss: -100 has none, nor has the first, which nothing predicts."""
+    return sum(token != -100 for row in labels for token in row[1:])
+
+
 def tune(
     model: Model,
     template: prompts.Template,
@@ -127,8 +147,8 @@ def tune(
     held_pairs = write_pairs(template, held, training, recipe.train_shots, recipe.seed)
     aside = keep_fitting(encode_pairs(model, *held_pairs, recipe.loss_on), held.name)
 
-    def build(settings: dict, ordered: list[dict]) -> SFTTrainer:
-        return SFTTrainer(
+    def build(settings: dict, ordered: list[dict]) -> TokenTrainer:
+        trainer = TokenTrainer(
             model.network,
             SFTConfig(**settings, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
             train_dataset=Dataset.from_list(ordered),
@@ -136,6 +156,8 @@ def tune(
             processing_class=model.tokenizer,
             peft_config=lora(recipe),
         )
+        trainer.tokens_an_example = count_tokens([each["labels"] for each in aside]) / len(aside)
+        return trainer
 
     return train_on(job, examples, build)
 

@@ -569,6 +569,17 @@ def test_fleiss_kappa_by_hand():
     np.testing.assert_allclose(agreement.fleiss_kappa(votes, annotators), 1 / 3)
 
 
+def test_a_label_that_nobody_or_everybody_chose_has_no_kappa():
+    votes, annotators = np.array([[1.0, 0.0, 1.0], [0.5, 0.0, 1.0], [0.0, 0.0, 1.0]]), np.array([2, 2, 2])
+    np.testing.assert_allclose(agreement.fleiss_kappa(votes, annotators), 1 / 3)  # of the first label alone
+    assert np.isnan(agreement.fleiss_kappa(votes[:, 1:], annotators))
+    rows = pd.DataFrame({"id": ["1", "1", "2", "2", "3", "3"], "annotator": ["p", "q"] * 3})
+    rows = rows.assign(a=[True, True, True, False, False, False], b=False, c=True)
+    alone = agreement.cohen_kappa(rows, ("a",))
+    assert alone == pytest.approx(0.4) and agreement.cohen_kappa(rows, ("a", "b", "c")) == alone
+    assert np.isnan(agreement.cohen_kappa(rows, ("b", "c")))
+
+
 def test_describe():
     annotations = pd.DataFrame(
         {

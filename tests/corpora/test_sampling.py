@@ -67,6 +67,16 @@ def test_strata_by_hand():
     assert sampling.strata(corpus_of(corpus.gold)).tolist() == [0, 0, 1, 1, 2, 2, 0]
 
 
+def test_two_labels_and_more_are_one_stratum():
+    gold = [[1, 1, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]]
+    assert sampling.strata(corpus_of(gold)).tolist() == [2, 2, 0, 1]
+    assert sampling.strata(corpus_of(gold, np.array(gold, float))).tolist() == [5, 5, 1, 3]
+    # Many with two, one with three labels: a stratum of its own would be drawn whole.
+    many = corpus_of([[1, 1, 0]] * 60 + [[1, 1, 1]] * 60 + [[0, 0, 0]] * 60)
+    drawn = many.gold[sampling.uniform_rows(many, 60)].sum(axis=1)
+    assert (drawn == 0).sum() == 30 and (drawn >= 2).sum() == 30
+
+
 def test_strata_of_a_single_label_corpus_are_its_classes():
     gold = [[1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]]
     votes = [[1, 0, 0], [1 / 3, 0, 2 / 3], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]]

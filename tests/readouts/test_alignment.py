@@ -1,6 +1,7 @@
 """The alignment table: means by hand, best only where a test says so, and one sample for all rows."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -98,6 +99,18 @@ def test_traces_that_a_table_cannot_tell_apart_are_refused(corpus):
         alignment.by_model([Traced(corpus), Traced(corpus)], corpus.labels)
     with pytest.raises(ValueError, match="has labels"):
         alignment.by_model([Traced(corpus)], ["joy"])
+
+
+def test_documents_set_aside_are_those_that_most_models_share(corpus):
+    def trace(*rows):
+        return SimpleNamespace(documents=corpus.documents.iloc[list(rows)], folder="f")
+
+    a, b, c = trace(1, 2), trace(1, 2), trace(1, 2, 3)
+    assert alignment.agree_on_documents({"a": a, "c": c, "b": b}) == (
+        {"a": a, "b": b}, {"c": "3 documents are set aside in f, not the 2 of other models"}
+    )  # fmt: skip
+    assert alignment.agree_on_documents({"a": a, "c": c})[0] == {"c": c}  # as many of each: the longer
+    assert alignment.agree_on_documents({}) == ({}, {})
 
 
 def test_what_is_left_out_is_counted(corpus):

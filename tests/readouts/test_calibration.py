@@ -178,6 +178,13 @@ def test_prevalence_by_hand():
         calibration.shift_prevalence([[0.5, 0.9]], [0.2])
 
 
+@pytest.mark.parametrize("sure, wanted", [(1.0, 1e-6), (0.0, 1 - 1e-6), (1.0, 1e-3), (0.0, 0.999)])
+def test_a_prevalence_far_from_what_is_predicted_is_reached(sure, wanted):
+    """The offset lies on the other side of the wanted logit: -32 for a certain label that one in a million has."""
+    shifted = calibration.shift_prevalence(np.full((4, 2), sure), [wanted, 0.5])
+    assert shifted.mean(axis=0) == pytest.approx(np.array([wanted, 0.5]), rel=1e-6)
+
+
 def expected_f1(said, probabilities):
     """Returns the expected example-F1 of one set, by all sets that the majority may have chosen."""
     total = 0.0

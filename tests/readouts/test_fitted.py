@@ -96,3 +96,45 @@ def test_decisions_beat_the_threshold_where_probabilities_are_low():
     for given in ((low[:1500], votes[:1500], low[1500:], votes[1500:]), (low[:1500], votes[:1500])):
         sets = fitted.decide(*given)
         assert metrics.example_f1(sets.astype(float), votes[:1500]).mean() > by_threshold + 0.05
+
+
+def test_rows_whose_documents_are_too_few_or_too_much_alike_are_left_out_and_named():
+    tested, votes, _ = made(4, 0)
+    aside, aside_votes, _ = made(50, 1)
+    del aside["m", "compare_to_none"]  # of one readout there are no documents set aside
+    with pytest.raises(calibration.FitError, match="4 documents cannot be cut into 5 folds"):
+        fitted.calibrate(tested, votes, aside, aside_votes)
+    left_out = {}
+    rows = fitted.calibrate(tested, votes, aside, aside_votes, left_out=left_out)
+    assert set(rows) == {("m", "unary_breakdown_calibrated"), ("m", "unary_breakdown_offsets")}
+    assert left_out == {
+        ("m", "compare_to_none_crossfitted"): "4 documents cannot be cut into 5 folds: give more documents"
+    }
+
+    left_out = {}
+    few = {row: values[:3] for row, values in aside.items()}
+    rows = fitted.calibrate(tested, votes, few, aside_votes[:3], left_out=left_out)
+    assert set(rows) == {("m", "unary_breakdown_calibrated")}  # slope and offset need no folds
+    assert set(left_out) == {("m", "unary_breakdown_offsets"), ("m", "compare_to_none_crossfitted")}
+    assert fitted.stack(tested, votes, few, aside_votes[:3], left_out=left_out) == ({}, {})
+    assert fitted.stack(tested, votes, {}, None, left_out=left_out) == ({}, {})
+    assert {("", "stacking"), ("", "stacking_crossfitted")} < set(left_out)
+
+    left_out = {}
+    assert not fitted.calibrate(tested, votes, aside, np.zeros_like(aside_votes), left_out=left_out).keys()
+    assert all("4 documents" in why or "hold no positive" in why for why in left_out.values()) and len(left_out) == 3
+
+
+def test_majorities_that_nobody_has_are_called_so():
+    """Every share is a third: annotators did choose labels, but none has a majority."""
+    tested, _, _ = made(40, 0)
+    thirds, left_out = np.full((40, 3), 1 / 3), {}
+    assert set(fitted.calibrate(tested, thirds, {}, None)) == {
+        ("m", "unary_breakdown_crossfitted"), ("m", "compare_to_none_crossfitted")
+    }  # fmt: skip
+    for given in ((tested["m", "unary_breakdown"], thirds), (tested["m", "unary_breakdown"], thirds, thirds, thirds)):
+        assert fitted.attempt(left_out, ("m", "decided"), fitted.decide, *given) is None
+        assert "the majorities) are 0 for every label" in left_out["m", "decided"]
+        assert "no annotator" not in left_out["m", "decided"]
+    with pytest.raises(calibration.FitError, match=r"the majorities\) are 1 for every label"):
+        fitted.decide(tested["m", "unary_breakdown"], np.full((40, 3), 2 / 3))

@@ -16,3 +16,7 @@ def test_predictions_are_read_by_document(tmp_path):
         predictions.read(tmp_path, "dev-all", ["a"], ["y", "x"])
     with pytest.raises(ValueError, match="lacks 1 documents, e.g. z"):
         predictions.read(tmp_path, "dev-all", ["a", "z"], ["x", "y"])
+    file = tmp_path / "predictions-dev-all.parquet"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=f"{file} cannot be read .*delete it and run 07_encoder in its folder again"):
+        predictions.read(tmp_path, "dev-all", ["a"], ["x", "y"])

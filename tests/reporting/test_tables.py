@@ -103,6 +103,22 @@ def test_alignment_rows_groups_and_published():
     assert widths == {8}
 
 
+def test_a_published_row_stands_under_its_own_corpus():
+    ours = alignment_table()
+    ours = pd.concat([ours, ours.assign(corpus="hatexplain"), ours.assign(corpus="vignettes")])
+    printed = pd.DataFrame(
+        [("mfrc", "bert_demux", 3.0), ("hatexplain", "sft_outputs", 7.0), ("goemotions", "linear_probing", 5.0)],
+        columns=["corpus", "method", "value"],
+    ).assign(metric="nll", model="Llama 3.1 8B Instruct")
+    soup, found, corpus = BeautifulSoup(tables.alignment_html(ours, printed), "html.parser"), {}, ""
+    for row in soup.find_all("tr"):
+        if title := row.find("th", attrs={"scope": "rowgroup"}):
+            corpus = title.get_text().partition(" (")[0]
+        elif row.find("th", string=re.compile("BERT|SFT|robing")):
+            found.setdefault(corpus, []).append(row.find("th").get_text())
+    assert found == {"MFRC": ["BERT (Demux)"], "HateXplain": ["SFT outputs"]}
+
+
 def test_bold_only_where_flagged():
     table = alignment_table()
     assert "<strong>" not in tables.alignment_html(table) and "**" not in tables.alignment_markdown(table)

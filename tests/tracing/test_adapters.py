@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -127,6 +128,57 @@ def test_documents_that_were_trained_on_are_refused(llama, corpus):
     adapters.check_untested(tuned, corpus.take(range(5, 40)))
     adapters.check_untested(tuned, dataclasses.replace(corpus, name="hares"))
     adapters.check_untested(llama, corpus)
+
+
+def test_copies_of_what_was_trained_on_are_refused(llama, corpus):
+    """GoEmotions has the same text under several ids: 43 of dev, 37 of test stand in train as well."""
+    copied = dataclasses.replace(
+        corpus,
+        documents=corpus.documents.assign(
+            id=[f"e{i}" for i in range(40)], text=corpus.documents["text"].str.upper() + "\n"
+        ),
+    )
+    marks = {"foxes": frozenset(corpora.text_marks(corpus.take([3, 4])))}
+    tuned = dataclasses.replace(llama, name="tuned", trained_on={"foxes": frozenset(["d3", "d4"])}, trained_texts=marks)
+    with pytest.raises(ValueError, match=r"trained on 2 of these 40 documents of foxes \(e3, e4\)"):
+        adapters.check_untested(tuned, copied)
+    adapters.check_untested(tuned, copied.take(range(5, 40)))
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("content", [b"", b"{", b'{"name": "x"}', b"[]", b'{"name": "\xe9"}'])
+def test_a_broken_record_is_named_and_its_neighbour_is_not_to_blame(llama, place, content):
+    two = place / "adapters" / "random-llama+two"
+    adapters.save(tune(llama.network, 2), two, record("random-llama+two", llama))
+    (two / "run.json").write_bytes(content)
+    assert models.load("random-llama+one", "cpu", "float32", [place]).name == "random-llama+one"
+    with pytest.raises(
+        OSError, match=f"adapter {re.escape(str(two))} has (no run.json that can be read|a run.json wi)"
+    ):
+        models.load("random-llama+two", "cpu", "float32", [place])
+    with pytest.raises(
+        OSError, match=r"llama\+lost'.* which hold .*one, random-llama\+two \(its run.json cannot be read"
+    ):
+        models.load("random-llama+lost", "cpu", "float32", [place])
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_damaged_files_of_an_adapter_are_named(place, name, left):
+    file = place / "adapters" / "random-llama+one" / name
+    file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
+    with pytest.raises(OSError, match=rf"{name}.*cannot be read.*(train it again|get the adapter again)"):
+        models.load("random-llama+one", "cpu", "float32", [place])
+
+
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_damaged_weights_of_a_model_are_named(llama, tmp_path, left):
+    llama.network.save_pretrained(tmp_path)
+    llama.tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
+    with pytest.raises(OSError, match=rf"the weights of model '{tmp_path}' cannot be read .*{file}: the file is cut"):
+        models.load(str(tmp_path), "cpu", "float32")
 
 
 def test_names(tmp_path):

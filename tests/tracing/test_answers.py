@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlutils.tracing.answers import FORMS, check_labels, format_answer, is_finished, parse
+from mlutils.tracing.answers import FORMS, check_labels, format_answer, is_finished, last_span, parse
 
 EMOTIONS = ("anger", "fear", "joy", "optimism")
 
@@ -36,6 +36,18 @@ def test_what_is_formatted_is_read_back(labels, form, data):
     for found in answer.said:
         if form != "json":  # JSON writes quotation marks and backslashes with an escape
             assert text[found.start : found.end] == found.label
+
+
+@given(st.lists(names.map(str.strip), min_size=1, max_size=6, unique=True), st.sampled_from(FORMS))
+def test_the_last_label_stands_where_the_parser_finds_it(labels, form):
+    if not carries(labels, form):
+        return
+    said = labels[:1] if form == "single" else labels
+    found = parse(format_answer(said, form), labels, form).said[-1]
+    assert last_span(said, form) == (found.start, found.end)
+    assert last_span([], form) == (lambda none: (none.start, none.end))(
+        parse(format_answer([], form), labels, form).said[0]
+    )
 
 
 fragments = st.lists(

@@ -19,7 +19,7 @@ from mlutils.reporting import attention as reporting
 from mlutils.reporting import published
 from mlutils.traces import Trace, TraceError, Writer
 from mlutils.tracing import prompts, views, vocabulary
-from mlutils.tracing.attention import SEGMENTS, AttentionView, Reading
+from mlutils.tracing.attention import SEGMENTS, AttentionView, Reading, recording
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import BadLogits, Written
 from mlutils.tracing.models import Model, has_plain_attention
@@ -206,6 +206,26 @@ def test_states_are_the_same_while_recording(llama, corpus):
     arguments, states = kept[-1]
     view.engine._clear()
     assert (plain(*arguments) == states).all()
+
+
+def test_a_query_without_a_scale_of_its_own_is_scaled_by_its_size(llama):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(1, 4, 5, 16), torch.randn(1, 2, 5, 16), torch.randn(1, 2, 5, 16)
+    inside = torch.zeros(4, 1, 5, dtype=torch.bool)
+    inside[0, 0, :2], inside[1, 0, 2:4], inside[2, 0, 0], inside[3, 0, 3] = True, True, True, True
+    module = torch.nn.Module()
+    module.num_key_value_groups, module.is_causal, module.training = 2, True, False
+    found = {}
+    for scaling in (None, 0.25, 0.1):
+        with recording(llama, [3], inside) as layers:
+            attend = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS["sdpa_recorded"]
+            attend(module, query, key, value, None, scaling=scaling)
+        found[scaling] = layers[0][0]
+        scores = torch.einsum("hd,hkd->hk", query[0, :, 3], key[0].repeat_interleave(2, 0))[:, :4]
+        shares = (scores * (0.25 if scaling is None else scaling)).softmax(-1).mean(0)  # 16 ** -0.5 = 0.25
+        expected = [shares[:2].sum(), shares[2:4].sum(), shares[0], shares[3]]
+        assert found[scaling] == pytest.approx([float(x) for x in expected], abs=1e-6)
+    assert np.abs(found[None] - found[0.1]).max() > 0.01
 
 
 def test_models_that_cannot_be_read_are_named(llama, corpus):

@@ -105,10 +105,19 @@ def test_excluded_documents_are_never_shown(corpus):
 
 @pytest.mark.parametrize("arguments, word", [
     ({"strategy": "best"}, "best"), ({"several": 1.5}, "1.5"), ({"shots": -1}, "-1"), ({"shots": 99}, "wanted"),
+    ({"several": 0.8, "none": 0.3}, "several=0.8 and none=0.3 must be in .* and sum to 1 at most"),
+    ({"several": 0.5, "none": 0.6}, "sum to 1 at most"), ({"none": -0.1}, "none=-0.1"), ({"none": 1.1}, "none=1.1"),
 ])  # fmt: skip
 def test_impossible_plans_are_refused(corpus, arguments, word):
     with pytest.raises(ValueError, match=word):
         draw(corpus, **arguments)
+
+
+def test_shares_that_sum_to_one_leave_nothing_for_one_label(corpus):
+    for several, none in ((0.9, 0.1), (0.7, 0.3), (0.0, 1.0)):  # 0.9 + 0.1 and 0.7 + 0.3 are not quite 1 as floats
+        assert 1 not in counts(corpus, draw(corpus, shots=3, several=several, none=none).ids[0])
+    said = counts(corpus, draw(corpus, shots=3, several=0.5, none=0.5).ids[0])  # two and two, if both were rounded up
+    assert sorted(said >= 2) == [False, True, True] and (said == 0).sum() == 1
 
 
 def test_no_demonstrations(corpus):

@@ -1,5 +1,7 @@
 """Traces end to end on a tiny model: the right numbers at the right steps, and nothing lost when a run is killed."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from mlutils import paths
 from mlutils.files import write_json
@@ -19,6 +22,9 @@ from mlutils.tracing.answers import parse
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import Written
 from mlutils.tracing.prompting import Prompting
+
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
 def prompting(corpus, form="json", **options):
@@ -157,6 +163,176 @@ def test_a_run_stops_when_too_many_fail(llama, corpus, tmp_path):
     asked = Prompting(long, corpus, draw(corpus, 4, exclude=list(texts["id"][:7])), prompts.template("x"))
     with pytest.raises(TraceError, match="7 of 80 .* too long"):
         views.write_trace(tmp_path, llama, asked)
+
+
+def test_the_guard_does_not_give_way_however_often_a_run_is_called(llama, corpus, tmp_path, monkeypatch):
+    long = replace(corpus, documents=corpus.documents.assign(text="fox " * 6000))
+    asked = Prompting(long, corpus, draw(corpus, 0), prompts.template("x"))
+    for _ in range(6):  # two parts of two views: the third call had nothing left to ask
+        with pytest.raises(TraceError, match="of 40 documents failed, more than 5%.*too long.*delete the folder"):
+            views.write_trace(tmp_path, llama, asked)
+        assert len(finished(tmp_path / "parts")) == 2  # documents, and the first part of the list
+        assert not (tmp_path / "documents.parquet").exists()
+    monkeypatch.setattr(views, "FAILING", 1)
+    views.write_trace(tmp_path, llama, asked)
+    monkeypatch.setattr(views, "FAILING", 0.05)
+    with pytest.raises(
+        TraceError, match=r"40 of 40 documents failed.*80 of 80"
+    ):  # nothing is missing, and it was finished
+        views.write_trace(tmp_path, llama, asked)
+
+
+def test_documents_that_one_of_many_views_fails_on_count_as_documents(llama, corpus, tmp_path, monkeypatch):
+    """They are left out of all tables, however many other views answered."""
+    ask = views.UnaryView.ask
+
+    def fail(view, rows):
+        tables, states = ask(view, rows)
+        return tables | {
+            "failures": [{"document": f"d{row}", "view": "unary", "error": "odd"} for row in rows[:3]]
+        }, states
+
+    monkeypatch.setattr(views.UnaryView, "ask", fail)
+    with pytest.raises(TraceError, match="3 of 40 documents failed"):
+        views.write_trace(tmp_path, llama, prompting(corpus), ["list", "unary"])
+
+
+def test_no_documents_are_refused(llama, corpus, tmp_path):
+    with pytest.raises(ValueError, match="foxes: the sample all of split dev holds no document"):
+        views.write_trace(tmp_path, llama, Prompting(corpus.take([]), corpus, draw(corpus, 4), prompts.template("x")))
+
+
+ODD = ('quo"ted', "back\\slash", "tab\tbed", "]", '"', "\\", "{label}", "é1")
+
+
+@pytest.mark.parametrize("form", ["json", "comma", "the", "single"])
+def test_labels_with_quotation_marks_backslashes_and_tabs_are_asked_about(llama, corpus, tmp_path, form):
+    gold = np.zeros((40, len(ODD)), bool)
+    gold[np.arange(40), np.arange(40) % len(ODD)] = gold[np.arange(20), np.arange(20) * 3 % len(ODD)] = True
+    odd = replace(corpus, labels=ODD, gold=gold, votes=gold.astype(float))
+    asked = Prompting(odd, odd, draw(odd, 3, "random"), prompts.template("foxes", form=form))
+    views_asked = ["list", "unary", "pairwise", *(["sets"] if form != "single" else [])]
+    trace = views.write_trace(tmp_path, llama, asked, views_asked)
+    assert trace.labels == ODD and len(trace.questions) == 40 * (9 + 36) and not len(trace.failures)
+    assert np.isfinite(trace.unary_logits()[0]).all()
+
+
+@pytest.mark.parametrize("form, text", [
+    ("json", '{"label": ["quo\\"ted", "back\\\\slash", "tab\\tbed"]}'),
+    ("comma", 'quo"ted, back\\slash, tab\tbed\n'),
+])  # fmt: skip
+def test_steps_of_odd_labels_hold_their_logits(llama, corpus, form, text):
+    odd = replace(corpus, labels=ODD[:3])
+    view = views.ListView(llama, Prompting(odd, odd, draw(odd, 2), prompts.template("foxes", form=form)))
+    ids = vocabulary.encode(llama.tokenizer, text)
+    rng = np.random.default_rng(0)
+    shape = len(ids), len(view.label_tokens.select)
+    written = Written(ids, rng.normal(size=shape), np.full(len(ids), 9.0), torch.zeros(len(ids), 48), True)
+    answer, steps, _ = view._read("d0", written)
+    assert answer["said"] == list(ODD[:3]) and answer["status"] == "ok"
+    starts = vocabulary.offsets(llama.tokenizer, ids)
+    for step, beginning in zip(steps, ("quo", "back", "tab"), strict=True):
+        at = vocabulary.token_at(starts, text.index(beginning))
+        columns = [view.label_tokens.select.index(t) for t in view.label_tokens.first[ODD.index(step["label"])]]
+        assert step["logits"][ODD.index(step["label"])] == written.logits[at, columns].max()
+        assert ids[at] in view.label_tokens.first[ODD.index(step["label"])], (
+            "the token that was written is not one of it"
+        )
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "name", ["answers.parquet", "steps.parquet", "failures.parquet", "hidden.safetensors", "part.json"]
+)
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed"])
+def test_a_part_that_is_not_whole_is_asked_again(llama, corpus, tmp_path, capsys, name, damage):
+    whole = views.write_trace(tmp_path, llama, prompting(corpus), ["list"])
+    before = {table: whole.table(table) for table in ("answers", "steps", "failures")}
+    states, part = whole.states(), tmp_path / "parts" / "list-000001"
+    content = (part / name).read_bytes()
+    if damage == "missing":
+        (part / name).unlink()
+    else:
+        (part / name).write_bytes(
+            content[:-9] if damage == "cut" else content[:9] + bytes([content[9] ^ 1]) + content[10:]
+        )
+    again = views.write_trace(tmp_path, llama, prompting(corpus), ["list"])
+    assert f"{part} is not whole ({name} " in capsys.readouterr().out
+    assert (part / name).read_bytes()[:8] == content[:8] and set(again.work) == {"list"}
+    for table, rows in before.items():
+        assert (
+            again.table(table)
+            .drop(columns=["logits", "mass", "goes_on", "stops"], errors="ignore")
+            .equals(rows.drop(columns=["logits", "mass", "goes_on", "stops"], errors="ignore"))
+        )
+    assert np.allclose(states, again.states(), atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("killed_at", ["answers", "questions", "failures", "documents"])
+def test_a_trace_whose_tables_are_not_all_joined_is_not_finished(llama, corpus, tmp_path, monkeypatch, killed_at):
+    write = pd.DataFrame.to_parquet
+
+    def stop(frame, path, *given, **named):
+        if path.parent == tmp_path and killed_at in path.name:
+            raise KeyboardInterrupt
+        return write(frame, path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", stop)
+        with pytest.raises(KeyboardInterrupt):
+            views.write_trace(tmp_path, llama, prompting(corpus), ["unary"])
+    with pytest.raises(TraceError, match="not finished: run its notebook again"):
+        Trace(tmp_path)
+    assert len(views.write_trace(tmp_path, llama, prompting(corpus), ["unary"]).questions) == 160
+
+
+@pytest.mark.parametrize("name, read", [
+    ("trace.json", Trace), ("work.json", lambda folder: Trace(folder).work),
+    ("answers.parquet", lambda folder: Trace(folder).answers),
+    ("failures.parquet", lambda folder: Trace(folder).complete()),
+    ("hidden.safetensors", lambda folder: Trace(folder).states()),
+])  # fmt: skip
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty"])
+def test_a_damaged_file_is_named_with_what_to_do(trace, tmp_path, name, read, damage):
+    folder = tmp_path / "trace"
+    shutil.copytree(trace.folder, folder)
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if damage != "missing":
+        (folder / name).write_bytes(content[: len(content) // 2 if damage == "cut" else 0])
+    what = "holds no trace" if (name, damage) == ("trace.json", "missing") else rf"{name} cannot be read"
+    with pytest.raises(TraceError, match=rf"{what}.*(run notebooks/10_trace.ipynb|delete {folder})"):
+        read(folder)
+
+
+def test_a_trace_with_settings_that_cannot_be_read_is_not_continued(llama, corpus, tmp_path):
+    views.write_trace(tmp_path, llama, prompting(corpus), ["unary"])
+    (tmp_path / "trace.json").write_text('{"schema"')
+    with pytest.raises(TraceError, match=rf"trace.json cannot be read.*delete {tmp_path} to trace anew"):
+        views.write_trace(tmp_path, llama, prompting(corpus), ["unary"])
+    (tmp_path / "trace.json").write_text("[]")
+    with pytest.raises(TraceError, match="holds a list, not an object"):
+        Trace(tmp_path)
+
+
+def test_states_of_a_view_that_was_not_asked_or_of_other_documents_are_no_states(llama, corpus, tmp_path):
+    trace = views.write_trace(tmp_path, llama, prompting(corpus), ["unary"])
+    with pytest.raises(TraceError, match="has no view list"):
+        trace.states()
+    trace = views.write_trace(tmp_path / "list", llama, prompting(corpus), ["list"])
+    save_file({"first_label": trace.states()[:32]}, trace.folder / "hidden.safetensors")
+    with pytest.raises(TraceError, match="holds 32 states first_label for 40 documents"):
+        trace.states()
+
+
+def test_all_files_of_a_trace_have_the_same_rights(trace):
+    rights = {
+        file.relative_to(trace.folder): file.stat().st_mode & 0o777
+        for file in trace.folder.rglob("*")
+        if file.is_file() and file.name != ".lock"
+    }
+    assert set(rights.values()) == {0o666 & ~UMASK}, rights
+    assert {folder.stat().st_mode & 0o777 for folder in (trace.folder / "parts").iterdir()} == {0o777 & ~UMASK}
 
 
 SLOW = """

@@ -212,6 +212,15 @@ def test_following_is_found_in_states_that_hold_it_only():
     assert blind.loc["state", "majority"] == pytest.approx(max(truth.mean(), 1 - truth.mean()))
 
 
+def test_the_difference_of_state_and_first_label_is_paired():
+    tested, aside = sample(80, 0, later=1), sample(120, 1, later=1)
+    scores, truth = hidden.probe_following(tested, aside)
+    draws = hidden.draw_auc(scores["state"], truth) - hidden.draw_auc(scores["first_label"], truth)
+    row = hidden.tabulate_following(tested, aside).set_index("source").loc["state_minus_first_label"]
+    assert row[["value", "low", "high"]].tolist() == pytest.approx(summarise(draws))
+    assert 0.3 < row["low"] < row["value"] <= row["high"] < 0.7
+
+
 def test_following_is_asked_where_a_label_was_said():
     tested, aside = sample(100, 0, later=1), sample(200, 1, later=1)
     tested.said[:10], tested.first[:10] = False, False

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mlutils.corpora import text_marks
 from mlutils.tracing import adapters, models, prompts
 from mlutils.tracing.answers import is_finished
 from mlutils.tracing.vocabulary import encode_prompts
@@ -116,6 +117,11 @@ def test_a_tuned_model_writes_what_it_was_taught_and_the_base_stays_as_it_was(mo
 
     known = adapters.read_record(tmp_path / "adapters" / NAME)
     assert known["trained_on"] == {"foxes": sorted(f"d{i}" for i in range(30))} and known["documents"] == 30
+    assert (
+        known["trained_texts"]
+        == {"foxes": sorted(text_marks(train))}
+        == {"foxes": sorted(tuned.trained_texts["foxes"])}
+    )
     lengths = [len(ids) for ids in encode_prompts(model.tokenizer, [
         prompt + answer for prompt, answer in zip(*sft.write_pairs(template, train, train), strict=True)
     ])]  # fmt: skip
@@ -124,6 +130,23 @@ def test_a_tuned_model_writes_what_it_was_taught_and_the_base_stays_as_it_was(mo
     with pytest.raises(ValueError, match="trained on 1 of these"):
         adapters.check_untested(tuned, joyful.take([29, 30]))
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("loss_on", ["answer", "all"])
+def test_the_held_out_loss_is_the_mean_over_tokens_whatever_the_batch(model, corpus, tmp_path, loss_on):
+    train, held = corpus.take(range(16)), corpus.take(range(16, 29))  # thirteen: the last batch is short, too
+    nats, tokens = 0.0, 0
+    for example in sft.encode_pairs(model, *sft.write_pairs(TEMPLATE, held, train), loss_on):
+        ids, labels = torch.tensor(example["input_ids"]), torch.tensor(example["labels"])
+        with torch.no_grad():
+            logits = model.network(ids[None]).logits[0, :-1]
+        nats += torch.nn.functional.cross_entropy(logits, labels[1:], ignore_index=-100, reduction="sum").item()
+        tokens += (labels[1:] != -100).sum().item()
+    found = []
+    for batch in (1, 4, 5, 16):
+        recipe = dataclasses.replace(QUICK, batch=batch, evaluations=1, loss_on=loss_on)
+        found.append(sft.tune(model, TEMPLATE, train, held, recipe, f"{NAME}{batch}", tmp_path)["held_loss"].iloc[0])
+    assert found == pytest.approx([nats / tokens] * 4, abs=2e-5)
 
 
 def test_what_is_finished_is_not_trained_again_and_another_recipe_is_refused(model, corpus, tmp_path, monkeypatch):

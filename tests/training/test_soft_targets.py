@@ -94,6 +94,24 @@ def test_a_tuned_model_gives_the_shares_that_it_was_taught(corpus, tmp_path):
     assert (1 / (1 + np.exp(-odds))).mean(axis=0) == pytest.approx(wanted, abs=0.12)
 
 
+def test_the_held_out_loss_is_the_mean_over_questions_whatever_the_batch(llama, corpus, tmp_path):
+    model = models.load(models.RANDOM, "cpu", "float32")
+    train, held = corpus.take(range(12)), corpus.take(range(12, 25))
+    questions = soft_targets.write_questions(held, train)
+    words = [vocabulary.encode(llama.tokenizer, f" {word}")[0] for word in prompts.UNARY_ANSWERS]
+    losses = []
+    for group, shares in zip(questions, held.votes, strict=True):
+        for ids, share in zip(vocabulary.encode_prompts(llama.tokenizer, group), shares, strict=True):
+            with torch.no_grad():
+                plain = llama.network(input_ids=torch.tensor([ids])).logits[0, -1].double()
+            odds = (plain[words[0]] - plain[words[1]]).item()
+            losses.append(np.logaddexp(0, odds) - share * odds)
+    for batch in (1, 4, 16):
+        recipe = Recipe(rank=8, alpha=16, dropout=0.0, rate=3e-3, epochs=1, batch=batch, evaluations=1)
+        curve = soft_targets.tune(model, train, held, recipe, f"{NAME}{batch}", tmp_path)
+        assert curve["held_loss"].iloc[0] == pytest.approx(np.mean(losses), abs=2e-5)
+
+
 def test_models_that_cannot_be_packed_are_refused(llama, corpus, tmp_path):
     with pytest.raises(FinetuningError, match="random-llama cannot be trained on packed questions"):
         soft_targets.tune(dataclasses.replace(llama, packed=False), corpus, corpus, Recipe(), NAME, tmp_path)
