@@ -18,7 +18,8 @@ ROOT = f"results/{GRID}"
 MODEL = "(05|06|07|10)_[^/]+"  # notebooks that load a language model
 CODE = sorted(str(p.relative_to(paths.ROOT)) for p in (paths.ROOT / "mlutils").rglob("*.py"))
 PAGE = [key for key in POINTS if key.startswith("90_paper/")]  # the page of the grid; its runs have reports
-PAGES = sorted(str(p.relative_to(paths.ROOT)) for p in paths.TEMPLATES.rglob("*") if p.is_file())
+RENDERER = sorted(str(p.relative_to(paths.ROOT)) for p in paths.TEMPLATES.rglob("*") if p.is_file())
+RENDERER.append("mlutils/reporting/pages.py")
 
 
 def read_by(wildcards):
@@ -122,7 +123,7 @@ rule analyse:
 rule report:
     input:
         notebook=ROOT + "/{run}/notebook.ipynb",
-        templates=PAGES,
+        renderer=RENDERER,
     output:
         ROOT + "/{run}/report.html",
     wildcard_constraints:
@@ -138,7 +139,7 @@ rule page:
     input:
         notebook=[f"{ROOT}/{key}/notebook.ipynb" for key in PAGE],
         reports=[f"{ROOT}/{key}/report.html" for key in POINTS if key not in PAGE],
-        templates=PAGES,
+        renderer=RENDERER,
     output:
         ROOT + "/paper.html",
         ROOT + "/index.html",
