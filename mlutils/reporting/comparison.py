@@ -76,6 +76,21 @@ def answers(records: Sequence[dict], tables: Sequence[tuple[pd.DataFrame, pd.Dat
     return pd.DataFrame(rows)
 
 
+def recited(traces: Sequence) -> str:
+    """Returns which models give one and the same answer to more than half of their documents, in a sentence; empty
+    where none does. Whatever is read out of such answers says little about single documents.
+    """
+    told = []
+    for trace in traces:
+        lists = trace.answers[trace.answers["variant"] == "list"]["text"].str.strip()
+        most = lists.value_counts().max() if len(lists) else 0
+        if 2 * most > len(trace.documents):
+            given = trace.settings
+            where = f"{published.corpus_title(given['corpus'])}, {given['shots']} demonstrations"
+            told.append(f"{given['model']} ({where}: {most} of {len(trace.documents)} documents)")
+    return f"One and the same answer for more than half of the documents: {'; '.join(told)}." if told else ""
+
+
 def never_said(table: pd.DataFrame) -> pd.DataFrame:
     """Returns Table 4 of both families of prompts, the published percents beside.
 
