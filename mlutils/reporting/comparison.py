@@ -100,11 +100,12 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
         if paper.empty or OTHERS in documents or not ours["method"].isin(HEADLINE).any():
             continue
         head = f"{_corpus(corpus, documents)}, n = {ours['n'].max()}"
+        place = "" if documents == "paper" else " (on the paper's documents)"
         free = paper[paper["group"] != "supervised"]
         for title, of in (("Published, best zero-shot row for each metric", free), ("Published, best of all", paper)):
             best = [of[of["metric"] == m]["value"].agg(METRICS[m].best) for m in PRINTED]
-            rows.append([head, title, *(f"{value:.2f}" for value in best)])
-        for method in (*HEADLINE, "noise_floor"):
+            rows.append([head, title + place, *(f"{value:.2f}" for value in best)])
+        for method in (*HEADLINE, "base_rate", "noise_floor"):
             found = ours[ours["method"] == method].set_index("metric")
             if len(found):
                 cells = found.reindex(list(PRINTED))[["mean", "low", "high"]].to_numpy()

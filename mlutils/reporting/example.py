@@ -52,7 +52,7 @@ def draw(trace, row: int) -> Drawing:
         axis.set(xlabel="share" if written is None else "probability", xlim=(0, 1.15), xticks=[0, 0.5, 1])
     axis.set_yticks(range(len(labels)), [plain(label) for label in labels])
     axis.invert_yaxis()
-    fig.suptitle(plain(textwrap.fill(f"“{document['text']}”", 100)), style="italic", fontsize=8)
+    fig.suptitle(plain(textwrap.fill(f"“{document['text']}” ({trace.settings['model']})", 100)), fontsize=8)
     told = [
         f"{title}: {', '.join(f'{label} {v:.2f}' for label, v in zip(labels, values, strict=True) if v > 0.05)}"
         for title, (values, *_) in shown.items()

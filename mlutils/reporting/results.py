@@ -21,10 +21,10 @@ def write_tables(folder: Path, claims: pd.DataFrame, alignment: pd.DataFrame) ->
     headline.md: a small table a corpus; verdicts.md: the matrix, each cell a link; claims.md: the statistics behind it;
     finetuning.md: tuned minus base. Those that have no rows are not written. claims, alignment: of all runs.
     """
-    place = f"figures/{folder.name}/claims.md"
-    matrix = verdicts.matrix(
-        claims, lambda told, claim: Markup(f"[{', '.join(told.values())}]({place}#{claim.lower()})")
-    )
+
+    def link(told: dict[str, str], claim: str) -> Markup:
+        return Markup(f"[{', '.join(told.values())}](claims.md#{claim.lower()})")
+
     told = dict(list(verdicts.details(claims).groupby("Claim", sort=False)))
     parts = [
         f"## {claim}\n\n{words}\n\n"
@@ -37,7 +37,7 @@ def write_tables(folder: Path, claims: pd.DataFrame, alignment: pd.DataFrame) ->
         for corpus, rows in best.groupby("Corpus", sort=False)
     ]
     made = {
-        "verdicts.md": tables.markdown(matrix),
+        "verdicts.md": tables.markdown(verdicts.matrix(claims, link)),
         "claims.md": f"# Statistics behind the verdicts, grid `{folder.name}`\n\n" + "\n".join(parts),
         "finetuning.md": tables.markdown(tuned.fillna(tables.MISSING)) if len(tuned) else "",
         "headline.md": "\n".join(heads),  # none where the paper has none of the corpora
@@ -47,7 +47,12 @@ def write_tables(folder: Path, claims: pd.DataFrame, alignment: pd.DataFrame) ->
 
 def insert_tables(text: str) -> str:
     """Returns a text with each marked table as its file has it now."""
-    return MARK.sub(lambda m: m[1] + (paths.ROOT / m[2]).read_text(encoding="utf-8").strip() + "\n" + m[3], text)
+
+    def insert(mark: re.Match) -> str:
+        table = (paths.ROOT / mark[2]).read_text(encoding="utf-8").strip()
+        return f"{mark[1]}{table.replace('](', f']({Path(mark[2]).parent.as_posix()}/')}\n{mark[3]}"
+
+    return MARK.sub(insert, text)
 
 
 if __name__ == "__main__":
