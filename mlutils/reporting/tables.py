@@ -28,7 +28,7 @@ def html(frame: pd.DataFrame, caption: str = "", formats: dict | None = None, gr
     texts = _texts(frame, formats)
     columns = list(zip(*texts, strict=True)) if texts else [()] * frame.shape[1]
     numeric = [all(NUMBER.fullmatch(Markup(text).striptags()) for text in column) for column in columns]
-    rows = [[_cell(text, *kind) for text, *kind in zip(row, numeric, _long(columns), strict=True)] for row in texts]
+    rows = [[_cell(text, *kind) for text, *kind in zip(row, numeric, _widths(columns), strict=True)] for row in texts]
     rows = ["".join([_head(row[0]), *row[1:]]) for row in rows]
     parts = [Markup("<caption><span>{}</span></caption>").format(caption) if caption else "", "<thead>"]
     parts += [f"<tr>{line}</tr>" for line in _header(frame.columns, numeric)] + ["</thead>"]
@@ -188,12 +188,14 @@ def _column(values: pd.Series, form: str | Callable | None) -> list[str]:
     return [text if isinstance(text, Markup) else str(text) for text in texts]
 
 
-def _long(columns: Sequence[Sequence[str]]) -> list[bool]:
-    return [any(len(text) > 60 for text in column) for column in columns]
+def _widths(columns: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Returns the class of each column that should not be squeezed: of sentences, and of names."""
+    longest = [max((len(text) for text in column), default=0) for column in columns]
+    return [["text"] if length > 60 else ["name"] if length > 16 else [] for length in longest]
 
 
-def _cell(text: str, number: bool, long: bool) -> str:
-    names = ["number"] * number + ["absent"] * (text in (MISSING, ABSENT)) + ["text"] * long
+def _cell(text: str, number: bool, width: Sequence[str]) -> str:
+    names = ["number"] * number + ["absent"] * (text in (MISSING, ABSENT)) + [*width] * (not number)
     return f"<td{_kind(names)}>{escape(text)}</td>"
 
 
