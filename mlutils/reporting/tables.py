@@ -190,7 +190,7 @@ def _column(values: pd.Series, form: str | Callable | None) -> list[str]:
 
 def _widths(columns: Sequence[Sequence[str]]) -> list[list[str]]:
     """Returns the class of each column that should not be squeezed: of sentences, and of names."""
-    longest = [max((len(text) for text in column), default=0) for column in columns]
+    longest = [max((len(Markup(text).striptags()) for text in column), default=0) for column in columns]
     return [["text"] if length > 60 else ["name"] if length > 16 else [] for length in longest]
 
 
