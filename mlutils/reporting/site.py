@@ -94,6 +94,8 @@ def _rewrite(page: Path, pages: dict[Path, str]) -> tuple[str, dict[str, bytes]]
         )
         pictures[name] = data
         image["src"], image["loading"] = f"pictures/{name}", "lazy"
+    for messages in soup.select("details.messages"):
+        messages.decompose()  # warnings of libraries, with paths of the machine that built them
     known = {place.resolve(): target for place, target in pages.items()}
     for link in soup.find_all("a", href=True):
         if link["href"].startswith("#") or "://" in link["href"]:

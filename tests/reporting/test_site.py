@@ -36,7 +36,10 @@ def results(tmp_path):
     }.items():
         write(root / key / "report.html", '<a href="../../index.html">back</a>')
         (root / key / "run.json").write_text(json.dumps({"notebook": key.partition("/")[0], "parameters": parameters}))
-    links = "".join(f'<a href="{key}/report.html">{key}</a>' for key in ("20_steps/P-aaaaaa", "10_trace/few-dddddd"))
+    noise = '<details class="messages"><pre>/home/me/lib.py: warning</pre></details>'
+    links = noise + "".join(
+        f'<a href="{key}/report.html">{key}</a>' for key in ("20_steps/P-aaaaaa", "10_trace/few-dddddd")
+    )
     write(root / "paper.html", links + '<a href="https://arxiv.org">paper</a><a href="#here">here</a>')
     write(root / "index.html", '<a href="paper.html">page</a>')
     return root
@@ -56,6 +59,7 @@ def test_pages_share_pictures_and_lead_to_each_other(results, tmp_path):
         "runs.html", "../README.md", "20_steps-P.html", "https://arxiv.org", "#here"
     ]  # fmt: skip
     assert "10_trace/few-dddddd" in page.get_text()  # a run that is left out stays as text
+    assert "/home/me" not in str(page)  # nothing of the machine that built it
     assert page.img["src"].startswith("pictures/") and "img-src 'self'" in page.meta["content"]
     assert BeautifulSoup((docs / "20_steps-P.html").read_text(), "html.parser").find_all("a")[0]["href"] == "runs.html"
 
