@@ -40,13 +40,13 @@ class PaddedEngine:
     def _is_right(self) -> bool:
         """Returns whether padded prompts have the logits that they have alone."""
         few = list(range(12))
-        for prompt, written in zip(TRIAL, self._write_batch(TRIAL, few, lambda tokens: False, 3), strict=True):
-            read = self._last(TRIAL, pads=True)[TRIAL.index(prompt)][few]
+        answers, ends = self._write_batch(TRIAL, few, lambda tokens: False, 3), self._last(TRIAL, pads=True)
+        for prompt, written, read in zip(TRIAL, answers, ends, strict=True):
             if isinstance(written, BadLogits):
                 continue  # a broken network is named where it is asked
             for at, logits in enumerate(torch.from_numpy(written.logits)):
                 alone = self._alone([*prompt, *written.tokens[:at]])[0][few].double()
-                both = torch.stack([logits, read.double()]) if at == 0 else logits[None]
+                both = torch.stack([logits, read[few].double()]) if at == 0 else logits[None]
                 if not (both - alone).abs().max() <= close(self.model.dtype) * alone.std():
                     return False
         return True
