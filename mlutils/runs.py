@@ -21,11 +21,10 @@ import psutil
 from filelock import BaseFileLock
 
 from mlutils import files, paths, sources
-from mlutils.parameters import ParameterError, convert, find_problems, nearest, read_parameters
+from mlutils.parameters import ParameterError, check_parameters, nearest, read_parameters
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
 PLAIN = (str, int, float, bool, list, dict, type(None))
-
 
 RUN_AGAIN = "delete it and {folder}/notebook.ipynb to have the notebook run again, a trace goes on where it stopped"
 
@@ -77,18 +76,21 @@ def start(notebook: str, namespace: MutableMapping) -> Run:
     Raises ParameterError that names all problems at once, InUse where another process writes into the folder.
     """
     hidden = {"In", "Out", "exit", "quit"}
-    known = read_parameters(notebook)
-    names = {parameter.name for parameter in known}
+    names = {parameter.name for parameter in read_parameters(notebook)}
     given = {
         name: value
         for name, value in namespace.items()
         if name in names or (not name.startswith("_") and name not in hidden and isinstance(value, PLAIN))
     }
-    problems = find_problems(notebook, known, given)
-    unread = [] if "reads" in problems else _find_unread(given.get("reads", []))
-    if problems or unread:
-        raise ParameterError("; ".join([*problems.values(), *unread]))
-    parameters = {parameter.name: parameter.default for parameter in known} | convert(known, given)
+    reads = given.get("reads", [])
+    are_texts = isinstance(reads, list) and all(isinstance(each, str) for each in reads)
+    unread = _find_unread(reads) if are_texts else []
+    try:
+        parameters = check_parameters(notebook, given)
+    except ParameterError as error:
+        raise ParameterError("; ".join([str(error), *unread])) from None
+    if unread:
+        raise ParameterError("; ".join(unread))
     namespace.update(parameters)
     seed = parameters.get("seed", 0)
     random.seed(seed)
