@@ -7,7 +7,7 @@ the mass on a segment is exp(logsumexp of its scores - logsumexp of all).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,15 +16,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from mlutils.tracing.engine import BadLogits, PackedEngine, Trie
+from mlutils.tracing.engine import BadLogits, PackedEngine
 from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
+from mlutils.tracing.trees import CHANGES, Pass, Store, Tree
 
 SEGMENTS = ("input", "answer", "first", "shifted")
 RECORDED = "sdpa_recorded"  # the name of the attention that also records
-CHANGES = ("softcap", "position_bias", "s_aux")  # of scores, beyond query times key: they would have to be redone
+BAD = "the model gives attention shares"
 
 # Without a mask function under its name, transformers would drop the causal mask.
 AttentionMaskInterface.register(RECORDED, sdpa_mask)
@@ -95,20 +96,67 @@ class AttentionView:
         return tables, None
 
 
+@dataclass
 class PackedAttention(PackedEngine):
     """The packed engine that also reads attention."""
+
+    _read: list[tuple[Reading, np.ndarray]] = field(
+        default_factory=list
+    )  # those in the trees at hand, and their masses
 
     def attend(self, readings: Sequence[Reading]) -> list:
         """Returns the attention (steps, layers, SEGMENTS) of each reading, or the BadLogits it raised."""
         self._settle([reading.prompt for reading in readings])  # answers stay behind the prefix: their rows are asked
-        rows = self._rows([[reading.tokens] for reading in readings])
-        return self._each_row(rows, lambda row: self._attend_row([readings[i] for i in row]))
+        trees = [Tree() for _ in readings]
+        for tree, reading in zip(trees, readings, strict=True):
+            tree.add(
+                reading.tokens[len(self.prefix.tokens) :]
+            )  # a chain: its nodes are the positions behind the prefix
+        layers = self.model.config.num_hidden_layers
+        masses = [np.full((len(reading.steps), layers, len(SEGMENTS)), np.nan) for reading in readings]
+        for numbers in self._rows(trees):
+            self._read = [(readings[number], masses[number]) for number in numbers]
+            self._run([trees[number] for number in numbers], Store())
+        return [each if np.isfinite(each).all() else BadLogits(BAD) for each in masses]
 
-    def _attend_row(self, readings: list[Reading]) -> list[np.ndarray]:
-        trie, held = Trie(self), len(self.prefix)
-        # The key of each position of a document: the prefix in the cache, then the document's path through the trie.
-        keys = [[*range(held), *(held + node for node in trie.add(reading.tokens[held:]))] for reading in readings]
-        return _record(self.model, readings, keys, held, held + len(trie.tokens), trie.run)
+    def _pass(self, trees, new, store) -> Pass:
+        return ReadPass(self._read, trees, new, store, self.prefix, self.model.device)
+
+
+class ReadPass(Pass):
+    """A pass that also reads where the queries of label steps look."""
+
+    def __init__(self, readings: Sequence[tuple[Reading, np.ndarray]], *arguments):
+        super().__init__(*arguments)
+        self.wanted = []  # reading, its masses, its tree, steps asked in this pass, their places among its tokens
+        begins = np.cumsum([0, *map(len, self.new)])
+        for number, (reading, masses) in enumerate(readings):
+            behind = {step: reading.query(step) - len(self.prefix.tokens) for step in reading.steps}
+            steps = [step for step in reading.steps if behind[step] in self.new[number]]
+            places = [int(begins[number]) + behind[step] - self.new[number].start for step in steps]
+            if steps:
+                self.wanted.append((reading, masses, number, steps, places))
+
+    def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **options):
+        """Returns what `Pass.attend` does, and fills in the masses of the layer."""
+        out = super().attend(module, query, key, value, attention_mask, scaling, sliding_window, **options)
+        layer, scale = module.layer_idx, query.shape[-1] ** -0.5 if scaling is None else scaling
+        for reading, masses, number, steps, places in self.wanted:
+            keys = self.store.kept[layer][0][number, :, : self.new[number].stop]
+            if self.prefix.tokens:
+                keys = torch.cat([self.prefix.kept[layer][0][0], keys], dim=1)
+            queries = torch.tensor([reading.query(step) for step in steps])[:, None]
+            at, inside = (
+                torch.arange(keys.shape[1]),
+                torch.zeros(len(SEGMENTS), len(steps), keys.shape[1], dtype=torch.bool),
+            )
+            sees = (at <= queries) & (at > queries - (sliding_window or keys.shape[1]))
+            for row, step in enumerate(steps):
+                for segment, positions in enumerate(reading.segments(step).values()):
+                    inside[segment, row, positions] = True
+            mask = torch.zeros(sees.shape).masked_fill(~sees, -torch.inf)[None].to(keys.device)
+            masses[[step - 2 for step in steps], layer] = _read_masses(query[0, :, places], keys, mask, scale, inside)
+        return out
 
 
 class PlainAttention(PaddedEngine):
@@ -119,39 +167,27 @@ class PlainAttention(PaddedEngine):
         outcomes = []
         for reading in readings:
             try:
-                outcomes += self._attend_one(reading)
+                outcomes.append(self._attend_one(reading))
             except BadLogits as error:
                 outcomes.append(error)
         return outcomes
 
     @torch.inference_mode()
-    def _attend_one(self, reading: Reading) -> list[np.ndarray]:
+    def _attend_one(self, reading: Reading) -> np.ndarray:
         ids, _ = self._pad([reading.tokens])
-        length = len(reading.tokens)
-        ask = lambda: self.model.network.base_model(input_ids=ids, use_cache=False)  # noqa: E731
-        return _record(self.model, [reading], [range(length)], 0, length, ask)
-
-
-def _record(model: Model, readings, keys, held: int, length: int, ask) -> list[np.ndarray]:
-    """Returns what `ask`, one pass over `length` keys of which the first `held` are in the cache, attends to.
-
-    keys: for each reading, the key of each of its positions.
-    """
-    wanted = [(reading, key, step) for reading, key in zip(readings, keys, strict=True) for step in reading.steps]
-    rows = [key[reading.query(step)] - held for reading, key, step in wanted]
-    inside = torch.zeros(len(SEGMENTS), len(wanted), length, dtype=torch.bool)
-    for number, (reading, key, step) in enumerate(wanted):
-        for segment, positions in enumerate(reading.segments(step).values()):
-            inside[segment, number, [key[position] for position in positions]] = True
-    with recording(model, rows, inside) as layers:
-        ask()
-    depth = model.network.config.get_text_config().num_hidden_layers
-    if len(layers) != depth:
-        raise _unreadable(model, f"was seen in {len(layers)} of {depth} layers")
-    masses = np.stack(layers, axis=1)
-    if not np.isfinite(masses).all():
-        raise BadLogits("the model gives attention shares")
-    return np.split(masses, np.cumsum([len(reading.steps) for reading in readings])[:-1])
+        inside = torch.zeros(len(SEGMENTS), len(reading.steps), len(reading.tokens), dtype=torch.bool)
+        for row, step in enumerate(reading.steps):
+            for segment, positions in enumerate(reading.segments(step).values()):
+                inside[segment, row, positions] = True
+        with recording(self.model, [reading.query(step) for step in reading.steps], inside) as layers:
+            self.model.network.base_model(input_ids=ids, use_cache=False)
+        depth = self.model.config.num_hidden_layers
+        if len(layers) != depth:
+            raise _unreadable(self.model, f"was seen in {len(layers)} of {depth} layers")
+        masses = np.stack(layers, axis=1)
+        if not np.isfinite(masses).all():
+            raise BadLogits(BAD)
+        return masses
 
 
 @contextmanager

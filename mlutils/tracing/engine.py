@@ -1,23 +1,31 @@
-"""The engine: token tries behind a cached prefix.
+"""The engine: token trees behind a cached prefix.
 
-Whoever asks gives whole token sequences. What they share is computed once: a beginning common to all of them is
-kept in one cache, the rest of several documents and their questions is merged into a trie and packed into one row,
-where each token sees its ancestors only. Greedy answers grow the same trie: a draft is proposed in one chunk, and
-its tokens are accepted as far as each is the most probable one, which gives the greedy answer in fewer passes.
+Whoever asks gives whole token sequences. What they share is computed once: a beginning common to all of them is kept
+as the prefix, the rest of each document and its questions is merged into a tree, and passes of the network take new
+tokens of as many trees as fit. Greedy answers grow the same trees, all documents at once: a draft is proposed in one
+chunk, and its tokens are accepted as far as each is the most probable one, which gives the greedy answer in fewer
+passes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
+from mlutils.tracing.trees import Pass, Prefix, Store, Tree
 
 WORTH_CACHING = 32  # tokens: a shorter common beginning is cheaper to repeat than to cache
+ROW_CPU, ROW_GPU = 256, 2048  # new tokens a pass: more gain nothing
+HELD = 8192  # tokens whose keys and values are held at once, beside the prefix: a gigabyte for models of 1.5 B
+SURE = 0.3  # a draft is proposed as far as so large a share of the answers before went on like it
+PACKED = "packed"  # the name of the attention of a pass; without a mask function under it, no masks are made
 
 
 @dataclass
@@ -61,54 +69,66 @@ class Draft:
             self.next.setdefault(tuple(answer[:i]), Counter())[token] += 1
 
     def propose(self, tokens: Sequence[int], limit: int) -> list[int]:
-        """Returns at most `limit` tokens that may follow."""
-        path = tuple(tokens)
+        """Returns at most `limit` tokens that may follow, as far as enough answers went on like that."""
+        path, share = tuple(tokens), 1.0
         while len(path) - len(tokens) < limit and path in self.next:
-            path += (self.next[path].most_common(1)[0][0],)
+            token, count = self.next[path].most_common(1)[0]
+            share *= count / self.next[path].total()
+            if share < SURE:
+                break
+            path += (token,)
         return list(path[len(tokens) :])
 
 
-class Trie:
-    """Tokens behind the engine's prefix; each sees the prefix and its own ancestors."""
+class Answer:
+    """A greedy answer while it is written."""
 
-    def __init__(self, engine: "PackedEngine"):
-        self.engine = engine
-        self.tokens: list[int] = []
-        self.parents: list[int] = []  # -1: the prefix
-        self.depths: list[int] = []
-        self.children: dict[tuple[int, int], int] = {}
-        self.cached = 0  # nodes already in the model's cache
-        self.sees = np.zeros((0, 0), bool)  # (nodes, nodes): the row's ancestors and itself
-        self.states: torch.Tensor | None = None  # (nodes, H) last hidden states
+    def __init__(self, tree: Tree, head: int):
+        self.tree, self.head = tree, head  # the node that predicts the next token
+        self.said: list[int] = []
+        self.held: list[tuple] = []  # node, selected logits and normaliser before each token said
+        self.ended = self.complete = False
 
-    def add(self, tokens: Sequence[int], parent: int = -1) -> list[int]:
-        """Adds a path and returns its nodes; what is there already is not added again."""
-        path = []
-        for token in tokens:
-            node = self.children.get((parent, token))
-            if node is None:
-                node = self.children[parent, token] = len(self.tokens)
-                self.tokens.append(token)
-                self.parents.append(parent)
-                self.depths.append(0 if parent < 0 else self.depths[parent] + 1)
-            path.append(node)
-            parent = node
-        return path
+    def propose(self, draft: Draft, limit: int) -> list[int]:
+        """Returns the nodes whose predictions are wanted next: the head, and the tokens that a draft puts behind it."""
+        return [self.head, *self.tree.add(draft.propose(self.said, limit - len(self.said)), self.head)]
 
-    def run(self) -> None:
-        """Computes the new nodes in one pass, and keeps their last hidden states."""
-        old, n = self.cached, len(self.tokens)
-        if old == n:
-            return
-        sees = np.zeros((n, n), bool)
-        sees[:old, :old] = self.sees
-        for node in range(old, n):
-            if self.parents[node] >= 0:
-                sees[node] = sees[self.parents[node]]
-            sees[node, node] = True
-        states = self.engine.forward(self.tokens[old:], self.depths[old:], sees[old:])
-        self.states = states if self.states is None else torch.cat([self.states, states])
-        self.sees, self.cached = sees, n
+    def take(self, seen: dict[int, tuple], ends: set[int], finished: Callable, limit: int) -> None:
+        """Goes on as far as predictions are there: by node, selected logits, normaliser, most probable token."""
+        while not self.ended and self.head in seen:
+            logits, normaliser, token = seen[self.head]
+            self.held.append((self.head, logits, normaliser))
+            if token in ends or not np.isfinite(normaliser):
+                self.ended = self.complete = True
+                break
+            self.said.append(token)
+            self.complete = finished(self.said)
+            self.ended = self.complete or len(self.said) == limit
+            if not self.ended:
+                (self.head,) = self.tree.add([token], self.head)
+
+    def write(self) -> "Written | BadLogits":
+        """Returns the answer with what the model held before its tokens."""
+        nodes, logits, normaliser = zip(*self.held, strict=True)
+        if not np.isfinite(normaliser).all():
+            return BadLogits()
+        states = self.tree.state(nodes).float().cpu()
+        return Written(self.said, np.array(logits), np.array(normaliser), states, self.complete)
+
+
+@contextmanager
+def attending(configs: Iterable, attend: Callable) -> Iterator[None]:
+    """Makes networks with these configs attend by a function while it is open; then each has what it had."""
+    before = [(config, config._attn_implementation) for config in configs]
+    ALL_ATTENTION_FUNCTIONS[PACKED] = attend
+    try:
+        for config, _ in before:
+            config._attn_implementation = PACKED
+        yield
+    finally:
+        for config, implementation in before:
+            config._attn_implementation = implementation
+        del ALL_ATTENTION_FUNCTIONS[PACKED]
 
 
 @dataclass
@@ -116,78 +136,67 @@ class PackedEngine:
     """Asks a model with plain causal attention; counts tokens and passes."""
 
     model: Model
-    row: int = 640  # new tokens a pass; much longer rows lose to quadratic attention
+    row: int = 0  # new tokens a pass; 0: as suits the device
     tokens: int = 0
     passes: int = 0
-    prefix: list[int] = field(default_factory=list)
+    prefix: Prefix = field(default_factory=Prefix)
 
     def __post_init__(self):
-        self._cache = DynamicCache(config=self.model.network.config)
-        self._base = self.model.network.get_decoder()
+        self.row = self.row or (ROW_CPU if self.model.device.type == "cpu" else ROW_GPU)
+        self._decoder = self.model.network.get_decoder()
+        # Modules hold configs, and other models may hold the same ones: each gets back what it had.
+        self._configs = {id(m.config): m.config for m in self._decoder.modules() if hasattr(m, "config")}.values()
 
     # -- passes ----------------------------------------------------------------------------------------------------
+    def _run(self, trees: Sequence[Tree], store: Store) -> None:
+        """Computes all new nodes of some trees, in passes of `row` tokens, and keeps their states."""
+        while any(tree.done < len(tree.tokens) for tree in trees):
+            room, new = self.row, []
+            for tree in trees:
+                new.append(range(tree.done, min(len(tree.tokens), tree.done + room)))
+                room -= len(new[-1])
+            states = self._forward(self._pass(trees, new, store))
+            for tree, nodes, found in zip(trees, new, states.split([len(nodes) for nodes in new]), strict=True):
+                if nodes:
+                    tree.states.append(found)
+                    tree.done = nodes.stop
+
+    def _pass(self, trees: Sequence[Tree], new: Sequence[range], store: Store) -> Pass:
+        return Pass(trees, new, store, self.prefix, self.model.device)
+
     @torch.inference_mode()
-    def forward(self, tokens: Sequence[int], depths: Sequence[int], sees: np.ndarray) -> torch.Tensor:
-        """Runs new tokens behind the cache, (new,) with their depth behind the prefix and what they see."""
-        device, length = self.model.device, len(self.prefix)
-        allowed = torch.from_numpy(np.ascontiguousarray(sees)).to(device)
-        # An additive mask: eager attention would add a boolean one instead of masking.
-        mask = torch.zeros(len(tokens), length + sees.shape[1], dtype=self.model.dtype, device=device)
-        mask[:, length:].masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
-        out = self._base(
-            input_ids=torch.tensor([tokens], device=device),
-            attention_mask=mask[None, None],
-            position_ids=torch.tensor([depths], device=device) + length,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        self.tokens += len(tokens)
+    def _forward(self, step: Pass) -> torch.Tensor:
+        """Runs one pass; returns the last hidden states (tokens, H)."""
+        with attending(self._configs, step.attend):
+            out = self._decoder(
+                input_ids=torch.tensor([step.tokens], device=self.model.device),
+                position_ids=step.positions[None],
+                use_cache=False,
+            )
+        self.tokens += len(step.tokens)
         self.passes += 1
         return out.last_hidden_state[0]
-
-    def _clear(self) -> None:
-        """Removes everything behind the prefix from the cache."""
-        if extra := self._cache.get_seq_length() - len(self.prefix):
-            self._cache.crop(-extra)
 
     def _settle(self, sequences: Sequence[Sequence[int]]) -> None:
         """Keeps the part of the prefix that all sequences begin with, and extends it where that pays."""
         common = min(shared_beginning(sequences), min(map(len, sequences)) - 1)
-        kept = min(common, shared_beginning([self.prefix, sequences[0]]))
-        self.prefix = self.prefix[:kept]
-        self._clear()
-        if common - kept >= WORTH_CACHING and sum(map(len, sequences)) - kept * len(sequences) > self.row:
-            new = list(sequences[0][kept:common])
-            trie = np.tril(np.ones((len(new), len(new)), bool))
-            self.forward(new, range(len(new)), trie)
-            self.prefix = list(sequences[0][:common])
+        kept = min(common, shared_beginning([self.prefix.tokens, sequences[0]]))
+        self.prefix.cut(kept)
+        if common - kept >= WORTH_CACHING:
+            tree, store = Tree(), Store()
+            tree.add(sequences[0][kept:common])
+            self._run([tree], store)
+            self.prefix.extend(tree.tokens, store)
 
     @torch.inference_mode()
     def _project(self, states: torch.Tensor, select: torch.Tensor):
         """Returns for hidden states (N, H): selected logits (N, K), log-sum-exp (N,), most probable token (N,)."""
         logits = read_out(self.model.network, states[None])[0].float()
-        if not torch.isfinite(logits).all():
-            raise BadLogits
-        chosen = logits[:, select.to(logits.device)]
         return (
-            chosen.double().cpu().numpy(),
+            logits[:, select.to(logits.device)].double().cpu().numpy(),
             logits.double().logsumexp(-1).cpu().numpy(),
             logits.argmax(-1).tolist(),
         )
-
-    def _rows(self, groups: Sequence[Sequence[Sequence[int]]]) -> list[list[int]]:
-        """Returns the numbers of the groups that go into one pass each; a group is never split."""
-        rows, size = [], 0
-        for i, group in enumerate(groups):
-            probe = Trie(self)
-            for sequence in group:
-                probe.add(sequence[len(self.prefix) :])
-            if not rows or size + len(probe.tokens) > self.row:
-                rows.append([])
-                size = 0
-            rows[-1].append(i)
-            size += len(probe.tokens)
-        return rows
 
     # -- questions -------------------------------------------------------------------------------------------------
     def read(self, groups: Sequence[Sequence[Sequence[int]]], select: Sequence[int]) -> list:
@@ -196,33 +205,32 @@ class PackedEngine:
         A group gives logits (N, K) of the tokens in `select` and normalisers (N,), or the BadLogits it raised.
         """
         self._settle([sequence for group in groups for sequence in group])
-        chosen = torch.tensor(list(select))
-        return self._each_row(self._rows(groups), lambda row: self._read_row([groups[i] for i in row], chosen))
-
-    def _read_row(self, groups, select) -> list:
-        trie = Trie(self)
-        ends = [[trie.add(sequence[len(self.prefix) :])[-1] for sequence in group] for group in groups]
-        trie.run()
-        flat = [node for group in ends for node in group]
-        logits, normaliser, _ = self._project(trie.states[flat], select)
-        cuts = np.cumsum([len(group) for group in ends])[:-1]
-        return list(zip(np.split(logits, cuts), np.split(normaliser, cuts), strict=True))
-
-    def _each_row(self, rows: list[list[int]], ask: Callable) -> list:
-        """Asks row by row; where a row fails, its documents are asked one by one, so that only the bad one is lost.
-
-        A masked token with weight 0 still spreads a NaN (0 x NaN = NaN) to its neighbours in the row.
-        """
-        answers = []
-        for row in rows:
-            try:
-                outcome = ask(row)
-            except BadLogits as error:
-                outcome = [error]
-            self._clear()
-            alone = len(outcome) == len(row)
-            answers += outcome if alone else self._each_row([[i] for i in row], ask)
+        held, chosen = len(self.prefix.tokens), torch.tensor(list(select))
+        trees = [Tree() for _ in groups]
+        ends = [
+            [tree.add(sequence[held:])[-1] for sequence in group] for tree, group in zip(trees, groups, strict=True)
+        ]
+        answers: list = [None] * len(groups)
+        for numbers in self._rows(trees):
+            self._run([trees[number] for number in numbers], Store())
+            states = torch.cat([trees[number].state(ends[number]) for number in numbers])
+            logits, normaliser, _ = self._project(states, chosen)
+            cuts = np.cumsum([len(ends[number]) for number in numbers])[:-1]
+            for number, *found in zip(numbers, np.split(logits, cuts), np.split(normaliser, cuts), strict=True):
+                answers[number] = tuple(found) if np.isfinite(found[1]).all() else BadLogits()
+                trees[number].states.clear()
         return answers
+
+    def _rows(self, trees: Sequence[Tree], new: int = 0) -> list[list[int]]:
+        """Returns the numbers of the trees that are held together, of like size, with `new` tokens to come each."""
+        rows, most = [], 0
+        for number in sorted(range(len(trees)), key=lambda number: len(trees[number].tokens)):
+            size = len(trees[number].tokens) + new  # the largest so far: a row is as wide as it
+            if not rows or most + size > HELD:
+                rows.append([])
+            rows[-1].append(number)
+            most = size * len(rows[-1])
+        return rows
 
     # -- answers ---------------------------------------------------------------------------------------------------
     def write(
@@ -239,51 +247,27 @@ class PackedEngine:
         `draft` proposes and learns; it changes the number of passes, never the answers.
         """
         self._settle(sequences)
-        chosen = torch.tensor(list(select))
-        rows = self._rows([[sequence] for sequence in sequences])
-        return self._each_row(
-            rows, lambda row: self._write_row([sequences[i] for i in row], chosen, finished, limit, draft)
-        )
+        trees, held = [Tree() for _ in sequences], len(self.prefix.tokens)
+        answers = [Answer(tree, tree.add(sequence[held:])[-1]) for tree, sequence in zip(trees, sequences, strict=True)]
+        written: list = [None] * len(answers)
+        for numbers in self._rows(trees, limit):
+            self._write_together([answers[number] for number in numbers], list(select), finished, limit, draft)
+            for number in numbers:
+                written[number] = answers[number].write()
+                trees[number].states.clear()
+        return written
 
-    def _write_row(self, sequences, select, finished, limit, draft) -> list:
-        trie, ends = Trie(self), eos_tokens(self.model)
-        heads = [trie.add(sequence[len(self.prefix) :])[-1] for sequence in sequences]  # predict the next token
-        said: list[list[int]] = [[] for _ in sequences]
-        held: list[list[int]] = [[] for _ in sequences]  # the nodes that predicted what was said
-        seen: dict[int, tuple] = {}  # node -> selected logits, normaliser, most probable token
-        complete: dict[int, bool] = {}
-        while active := [i for i in range(len(sequences)) if i not in complete]:
-            wanted = []
-            for i in active:
-                wanted += [heads[i], *trie.add(draft.propose(said[i], limit - len(said[i])), heads[i])]
-            trie.run()
-            new = [node for node in dict.fromkeys(wanted) if node not in seen]
-            seen.update(zip(new, zip(*self._project(trie.states[new], select), strict=True), strict=True))
-            for i in active:
-                while i not in complete and heads[i] in seen:
-                    token = seen[heads[i]][2]
-                    held[i].append(heads[i])
-                    if token in ends:
-                        complete[i] = True
-                        break
-                    said[i].append(token)
-                    ended = finished(said[i])
-                    if ended or len(said[i]) == limit:
-                        complete[i] = ended
-                    else:
-                        (heads[i],) = trie.add([token], heads[i])
-                if i in complete:
-                    draft.learn(said[i])
-        return [
-            Written(
-                said[i],
-                np.array([seen[node][0] for node in held[i]]).reshape(len(held[i]), len(select)),
-                np.array([seen[node][1] for node in held[i]]),
-                trie.states[held[i]].float().cpu(),
-                complete[i],
-            )
-            for i in range(len(sequences))
-        ]
+    def _write_together(self, answers: Sequence[Answer], select, finished, limit, draft) -> None:
+        chosen, ends, store = torch.tensor(select), eos_tokens(self.model), Store()
+        while active := [answer for answer in answers if not answer.ended]:
+            wanted = [answer.propose(draft, limit) for answer in active]
+            self._run([answer.tree for answer in answers], store)
+            states = torch.cat([answer.tree.state(nodes) for answer, nodes in zip(active, wanted, strict=True)])
+            held = zip(*self._project(states, chosen), strict=True)
+            for answer, nodes in zip(active, wanted, strict=True):
+                answer.take(dict(zip(nodes, islice(held, len(nodes)), strict=True)), ends, finished, limit)
+                if answer.ended:
+                    draft.learn(answer.said)
 
 
 def eos_tokens(model: Model) -> set[int]:

@@ -12,6 +12,7 @@ from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
+from mlutils.tracing.trees import Pass
 
 
 class HiddenView(ListView):
@@ -38,10 +39,10 @@ class HiddenView(ListView):
 class LayeredEngine(PackedEngine):
     """The packed engine, whose states are (tokens, layers + 1, H) in place of (tokens, H)."""
 
-    def forward(self, tokens, depths, sees) -> torch.Tensor:
-        """Runs new tokens as `PackedEngine.forward`; returns what went into each layer, and the last state."""
-        with _inputs_kept(self._base.layers) as inputs:
-            last = super().forward(tokens, depths, sees)
+    def _forward(self, step: Pass) -> torch.Tensor:
+        """Runs a pass; returns what went into each layer, and the last state."""
+        with _inputs_kept(self._decoder.layers) as inputs:
+            last = super()._forward(step)
         # A model that is spread over several GPUs has its layers in several places.
         return torch.stack([*(state[0].to(last.device) for state in inputs), last], dim=1)
 

@@ -30,8 +30,14 @@ from mlutils.tracing import adapters, head, revisions, vocabulary
 DEFAULT = "smollm2-135m-instruct"
 RANDOM = "random-llama"
 MINIATURE = "miniature-"  # and a size: the ladder that `05_miniatures` trains
-# Plain causal attention with rotary positions: what packed passes rely on. Others are padded.
-PLAIN = {"llama", "qwen2", "qwen3", "mistral", "olmo", "olmo2", "smollm3", "granite"}
+# Causal attention of queries and keys alone, with positions that can be given: what packed passes rely on. Others are
+# padded. A family is here once `tests/tracing/test_families.py` finds its own logits in packed passes.
+PLAIN = {
+    "apertus", "arcee", "cohere2", "ernie4_5", "exaone4", "gemma3", "gemma3_text", "glm", "glm4", "gpt_neox",
+    "granite", "granitemoe", "granitemoeshared", "helium", "hunyuan_v1_dense", "llama", "ministral", "ministral3",
+    "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "qwen2", "qwen2_moe",
+    "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
+}  # fmt: skip
 
 
 @dataclass
@@ -202,12 +208,20 @@ def close(dtype: torch.dtype) -> float:
 
 
 def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
-    """Returns whether attention is plain causal with rotary positions, so that tries can be packed."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    """Returns whether attention is causal, whole or in sliding windows, with positions that can be given, so that token
+    trees can be packed.
+    """
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
+    known = kinds <= {"full_attention", "sliding_attention"}
+    return config.model_type in PLAIN and known and not moves_positions(config)
+
+
+def has_windows(config: transformers.PretrainedConfig) -> bool:
+    """Returns whether some layers see a window of tokens only."""
+    config = config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
     # Qwen 2 names a window in its config but switches it off, and lists full attention for every layer.
-    window = config.model_type == "mistral" and getattr(config, "sliding_window", None) is not None
-    moves = moves_positions(config)
-    return config.model_type in PLAIN and kinds == {"full_attention"} and not window and not moves
+    return "sliding_attention" in kinds if kinds else getattr(config, "sliding_window", None) is not None
 
 
 def moves_positions(config: transformers.PretrainedConfig) -> bool:

@@ -18,7 +18,7 @@ from mlutils.corpora import Corpus
 from mlutils.tracing import prompts, vocabulary
 from mlutils.tracing.engine import shared_beginning
 from mlutils.tracing.head import read_out
-from mlutils.tracing.models import Model
+from mlutils.tracing.models import Model, has_windows
 from mlutils.training.adaptation import FinetuningError, Job, Recipe, lora, train_on
 from mlutils.training.sft import draw_shown, keep_fitting, passes
 
@@ -119,10 +119,10 @@ def tune(model: Model, training: Corpus, held: Corpus, recipe: Recipe, name: str
     As `sft.tune`, but for `loss_on`, which says nothing here. Raises FinetuningError as it does, and for a model
     whose attention is not plain causal.
     """
-    if not model.packed:
+    if not model.packed or has_windows(model.network.config):
         raise FinetuningError(
-            f"{model.name} cannot be trained on packed questions, its attention is not plain causal: take sft, or "
-            "another model"
+            f"{model.name} cannot be trained on packed questions, its attention is not plain causal, or sees "
+            "windows: take sft, or another model"
         )
     asked = [write_questions(training, training, recipe.train_shots, seed) for seed in passes(recipe)]
     texts = [question for questions in asked for group in questions for question in group]

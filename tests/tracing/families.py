@@ -4,18 +4,20 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-PACKED = ("llama", "qwen2", "qwen3", "mistral", "olmo", "olmo2", "smollm3", "granite")
+PACKED = (
+    "apertus", "arcee", "cohere2", "ernie4_5", "exaone4", "gemma3", "gemma3_text", "glm", "glm4", "gpt_neox",
+    "granite", "granitemoe", "granitemoeshared", "helium", "hunyuan_v1_dense", "llama", "ministral", "ministral3",
+    "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "phi", "phi3", "qwen2", "qwen2_moe",
+    "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
+)  # fmt: skip
 PADDED = (
-    "afmoe", "apertus", "arcee", "aria_text", "beam", "biogpt", "bitnet", "bloom", "cohere", "cohere2", "cohere2_moe",
-    "ctrl", "deepseek_v4", "diffllama", "doge", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "falcon_h1",
-    "falcon_mamba", "flex_olmo", "flint", "fuyu", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4",
-    "glm4_moe", "got_ocr2", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_neox_japanese", "gpt_oss", "granite_swa",
-    "granitemoe", "granitemoe_swa", "granitemoeshared", "helium", "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe",
-    "hy_v3", "hy_v4", "hyperclovax", "inkling2_text", "inkling_text", "internlm3", "iquestcoder", "jais2", "jetmoe",
-    "kolibri1", "laguna", "lfm2", "llama4_text", "mamba", "mellum", "mimo_v2_flash", "minimax", "minimax_m2",
-    "minimax_m3_vl_text", "ministral", "ministral3", "mixtral", "mpt", "nanochat", "nemotron", "nemotron_h", "olmo3",
-    "olmo_hybrid", "olmoe", "openai-gpt", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2_moe", "qwen3_moe",
-    "roberta", "rwkv", "seed_oss", "solar_open", "stablelm", "starcoder2", "vaultgemma", "xglm",
+    "afmoe", "aria_text", "beam", "biogpt", "bitnet", "bloom", "cohere", "cohere2_moe", "ctrl", "deepseek_v4",
+    "diffllama", "doge", "ernie4_5_moe", "exaone_moe", "falcon_h1", "falcon_mamba", "flex_olmo", "flint", "fuyu",
+    "gemma", "gemma2", "glm4_moe", "got_ocr2", "gpt2", "gpt_bigcode", "gpt_neox_japanese", "gpt_oss", "granite_swa",
+    "granitemoe_swa", "hrm_text", "hunyuan_v1_moe", "hy_v3", "hy_v4", "hyperclovax", "inkling2_text", "inkling_text",
+    "internlm3", "iquestcoder", "jais2", "jetmoe", "kolibri1", "laguna", "lfm2", "llama4_text", "mamba", "mellum",
+    "mimo_v2_flash", "minimax", "minimax_m2", "minimax_m3_vl_text", "mpt", "nanochat", "nemotron_h", "olmo_hybrid",
+    "openai-gpt", "persimmon", "phimoe", "roberta", "rwkv", "solar_open", "vaultgemma", "xglm",
 )  # fmt: skip
 SIZES = dict(
     vocab_size=120, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,

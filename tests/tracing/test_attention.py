@@ -19,12 +19,13 @@ from mlutils.reporting import attention as reporting
 from mlutils.reporting import published
 from mlutils.traces import Trace, TraceError, Writer
 from mlutils.tracing import prompts, views, vocabulary
-from mlutils.tracing.attention import SEGMENTS, AttentionView, Reading, recording
+from mlutils.tracing.attention import SEGMENTS, AttentionView, Reading, ReadPass, recording
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import BadLogits, Written
 from mlutils.tracing.models import Model, has_plain_attention
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
+from mlutils.tracing.trees import Pass
 from tests.readouts.test_steps import calls
 
 ANSWERS = {  # what documents are made to say, in turn
@@ -114,7 +115,7 @@ def test_masses_are_those_of_eager_attention_maps(which, form, corpus, request):
     for row in tables["attention"]:
         assert np.abs(masses(row) - expected[row["document"], row["step"]]).max() < 1e-5
         assert len(row["input"]) == model.network.config.num_hidden_layers
-    assert len(view.engine.prefix) > 100, "the demonstrations were not kept in the cache"
+    assert len(view.engine.prefix.tokens) > 100, "the demonstrations were not kept in the cache"
     assert view.engine.passes < 8, "documents did not share a pass"
 
 
@@ -164,21 +165,21 @@ def test_one_long_document_keeps_its_rows_out_of_the_prefix(llama, corpus):
     view = AttentionView(llama, prompting)
     (row,) = view.ask([0])[0]["attention"]
     assert row["input_tokens"] > view.engine.row
-    assert len(view.engine.prefix) == row["input_tokens"] - 1, "the prompt was not worth caching"
+    assert len(view.engine.prefix.tokens) == row["input_tokens"] - 1, "the prompt was not worth caching"
     beside = AttentionView(llama, prompting).ask([2, 0])[0]["attention"][-1]
     assert np.abs(masses(row) - masses(beside)).max() < 1e-6
 
 
-def test_a_model_with_a_window_is_read_a_document_a_pass(llama, corpus):
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_model_with_a_window_is_read_within_it(packed, llama, corpus):
     config = transformers.MistralConfig(**SIZES, sliding_window=60)
-    model = build(llama, config)
-    assert not model.packed
+    model = replace(build(llama, config), packed=packed)
     view = AttentionView(model, ask_for(corpus))
     rows, expected = view.ask(ROWS)[0]["attention"], eager_rows(model, view.prompting)
     assert [(row["document"], row["step"]) for row in rows] == list(expected)
     for row in rows:
         assert np.abs(masses(row) - expected[row["document"], row["step"]]).max() < 1e-5
-    assert view.engine.passes == 8
+    assert packed or view.engine.passes == 8
 
 
 def test_recording_leaves_the_model_as_it_was(llama, corpus, monkeypatch):
@@ -191,21 +192,23 @@ def test_recording_leaves_the_model_as_it_was(llama, corpus, monkeypatch):
         assert (llama.network(ids).logits == before).all() and (twin(ids).logits == before).all()
     assert config._attn_implementation == "sdpa" and twin.config is config
     view = AttentionView(llama, ask_for(corpus))
-    monkeypatch.setattr(view.engine, "forward", lambda *_: 1 / 0)
+    monkeypatch.setattr(view.engine, "_decoder", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         view.ask(ROWS)
     assert config._attn_implementation == "sdpa"
-    assert "sdpa_recorded" not in transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS
+    for name in ("sdpa_recorded", "packed"):
+        assert name not in transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS
 
 
 def test_states_are_the_same_while_recording(llama, corpus):
     view = AttentionView(llama, ask_for(corpus))
-    kept, plain = [], view.engine.forward
-    view.engine.forward = lambda *arguments: kept.append((arguments, plain(*arguments))) or kept[-1][1]
+    kept, plain = [], view.engine._forward
+    view.engine._forward = lambda step: kept.append((step, plain(step))) or kept[-1][1]
     view.ask(ROWS)
-    arguments, states = kept[-1]
-    view.engine._clear()
-    assert (plain(*arguments) == states).all()
+    step, states = kept[-1]
+    assert type(step) is ReadPass and step.wanted
+    again = Pass(step.trees, step.new, step.store, step.prefix, step.device)
+    assert (plain(again) == states).all()
 
 
 def test_a_query_without_a_scale_of_its_own_is_scaled_by_its_size(llama):
