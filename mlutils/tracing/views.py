@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mlutils.corpora import Corpus
 from mlutils.traces import Trace, TraceError, Writer
+from mlutils.tracing import products
 from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.hidden import HiddenView
 from mlutils.tracing.medusa import MedusaView
@@ -41,7 +42,8 @@ def write_trace(
 ) -> Trace:
     """Asks all views and writes the trace, going on where an earlier call stopped.
 
-    `settings` are stored and must be the same when a trace is continued; what each view took is in `Trace.work`.
+    `settings` are stored and must be the same when a trace is continued; what each view took is in `Trace.work`. The
+    model's linear layers may be packed for it (`Model.products`): it is asked from then on, not trained.
     Raises ValueError for an unknown view and for no documents; TraceError where a view failed on more
     than 5 % of the documents, before anything more is asked, and before the trace is finished.
     """
@@ -83,6 +85,8 @@ def write_trace(
     for name in views:
         done = writer.done(name)
         missing = [number for number in range(len(starts)) if number not in done]
+        if missing:
+            model.products = products.choose(model.network)
         view = VIEWS[name](model, prompting) if missing else None
         for number in tqdm(missing, desc=f"{corpus.name} {name}", unit="part"):
             rows = range(starts[number], min(starts[number] + PART, len(corpus)))
