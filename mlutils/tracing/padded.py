@@ -1,27 +1,37 @@
-"""The engine for models that cannot be packed: padded batches of whole prompts, slower and always right.
+"""The engine for models that cannot be packed: slower and always right.
 
-Some networks take padding for text (RWKV), or count positions from it (RoBERTa); in others a longer prompt changes the
-positions of its neighbours. So an engine first tries padding on a few tokens, and where logits are not those of each
-prompt alone, prompts are asked alone, a pass a token.
+What all prompts begin with is computed once and kept in a cache; each document goes on from a copy of it, alone, and
+its questions go on from the document together, padded behind their ends, where no causal model looks. Networks without
+such a cache, or whose numbers change behind it, are asked in padded batches of whole prompts. But some take padding for
+text (RWKV), or count positions from it (RoBERTa); in others a longer prompt changes the positions of its neighbours:
+their prompts are asked alone, a pass a token. Which of these holds is tried on a few tokens, against plain passes.
 """
 
+import copy
 import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
-from mlutils.tracing.engine import BadLogits, Draft, Written, eos_tokens
+from mlutils.tracing.engine import WORTH_CACHING, BadLogits, Draft, Written, eos_tokens, shared_beginning
 from mlutils.tracing.models import Model, close, moves_positions
 
 TRIAL = [[5, 6, 7, 8, 9, 10], [11, 7, 5]]  # token ids of two prompts of different length
-_trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # network -> whether its batches can be padded
+WAYS = ("shared", "padded", "alone")  # of asking, the fastest first
+SLOW = {
+    "padded": "its numbers change behind a kept beginning, so whole prompts are asked in padded batches",
+    "alone": "padding changes its answers, so prompts are asked one by one",
+}
+_trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # network -> the fastest of WAYS that is right
 
 
 @dataclass
 class PaddedEngine:
-    """Asks any causal language model, with the interface of `PackedEngine`; nothing is shared between prompts."""
+    """Asks any causal language model, with the interface of `PackedEngine`."""
 
     model: Model
     batch: int = 8
@@ -30,24 +40,37 @@ class PaddedEngine:
 
     def __post_init__(self):
         network = self.model.network
+        self.prefix, self._cache = [], None  # what the last prompts began with, and what the network keeps of it
         if network not in _trials:
-            _trials[network] = not moves_positions(network.config) and self._is_right()
-            if not _trials[network]:
-                print(f"{self.model.name}: padding changes its answers, so prompts are asked one by one")
-        self.pads = _trials[network]
-        self.tokens = self.passes = 0
+            _trials[network] = self._try()
+            if _trials[network] != "shared":
+                print(f"{self.model.name}: {SLOW[_trials[network]]}")
+        self.way = _trials[network]
+        self.prefix, self._cache, self.tokens, self.passes = [], None, 0, 0
 
-    def _is_right(self) -> bool:
-        """Returns whether padded prompts have the logits that they have alone."""
-        few = list(range(12))
-        answers, ends = self._write_batch(TRIAL, few, lambda tokens: False, 3), self._last(TRIAL, pads=True)
+    def _try(self) -> str:
+        """Returns the fastest way of asking that gives prompts the logits that they have alone."""
+        if moves_positions(self.model.network.config):
+            return "alone"
+        return next((way for way in WAYS[:-1] if self._is_right(way)), "alone")
+
+    def _is_right(self, way: str) -> bool:
+        self.way, few = way, list(range(12))
+        if way == "shared" and "past_key_values" not in inspect.signature(self.model.network.forward).parameters:
+            return False
+        try:
+            answers = self.write(TRIAL, few, lambda tokens: False, 3, Draft())
+            ends = self.read([[prompt, [*prompt, 6]] for prompt in TRIAL], few)
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            return False  # a cache of another kind
         for prompt, written, read in zip(TRIAL, answers, ends, strict=True):
-            if isinstance(written, BadLogits):
+            if isinstance(written, BadLogits) or isinstance(read, BadLogits):
                 continue  # a broken network is named where it is asked
-            for at, logits in enumerate(torch.from_numpy(written.logits)):
-                alone = self._alone([*prompt, *written.tokens[:at]])[0][few].double()
-                both = torch.stack([logits, read[few].double()]) if at == 0 else logits[None]
-                if not (both - alone).abs().max() <= close(self.model.dtype) * alone.std():
+            asked = [(*written.tokens[:at],) for at in range(len(written.tokens))]
+            found = [*zip(asked, written.logits, strict=True), *zip([(), (6,)], read[0], strict=True)]
+            for tokens, logits in found:
+                alone = self._alone([*prompt, *tokens])[0][few].double()
+                if not (torch.from_numpy(logits) - alone).abs().max() <= close(self.model.dtype) * alone.std():
                     return False
         return True
 
@@ -62,6 +85,9 @@ class PaddedEngine:
 
     def read(self, groups: Sequence[Sequence[Sequence[int]]], select: Sequence[int]) -> list:
         """Returns logits (N, K) and normalisers (N,) after the N sequences of each group, or its BadLogits."""
+        if self.way == "shared":
+            self._settle([sequence for group in groups for sequence in group])
+            return [self._read_group(group, list(select)) for group in groups]
         flat = [sequence for group in groups for sequence in group]
         rows = []
         for at in range(0, len(flat), self.batch):
@@ -82,12 +108,93 @@ class PaddedEngine:
         limit: int,
         draft: Draft | None = None,
     ) -> list:
-        """Returns the greedy answer to each prompt as `Written`, or its BadLogits; `draft` is not used."""
+        """Returns the greedy answer to each prompt as `Written`, or its BadLogits; `draft` saves passes."""
+        if self.way == "shared":
+            self._settle(sequences)
+            return [self._write_one(each, list(select), finished, limit, draft or Draft()) for each in sequences]
         answers = []
         for at in range(0, len(sequences), self.batch):
-            ask = self._write_batch if self.pads else self._write_alone
+            ask = self._write_batch if self.way == "padded" else self._write_alone
             answers += ask(sequences[at : at + self.batch], list(select), finished, limit)
         return answers
+
+    # -- behind a shared beginning ---------------------------------------------------------------------------------
+    def _settle(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Keeps in the cache what all sequences begin with; where that is much less than before, computes it anew."""
+        common = min(shared_beginning(sequences), min(map(len, sequences)) - 1)
+        held = shared_beginning([self.prefix, sequences[0]]) if self.prefix else 0
+        if held == len(self.prefix) <= common and self.prefix:
+            return
+        kept = min(held, common)
+        # What some prompts have in common by chance is not worth another pass over the beginning of all.
+        self.prefix = list(sequences[0][: kept if kept >= WORTH_CACHING else common])
+        self._cache = DynamicCache(config=self.model.network.config)
+        if self.prefix:
+            self._go_on([self.prefix], self._cache, 0)
+
+    @torch.inference_mode()
+    def _go_on(self, rows: Sequence[Sequence[int]], cache: Cache, seen: int):
+        """Runs rows of tokens behind `seen` ones that a cache holds, padded at their ends."""
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.model.device)
+        network, arguments = self.model.network, {}
+        if "position_ids" in inspect.signature(network.forward).parameters:
+            arguments["position_ids"] = torch.arange(seen, seen + longest, device=ids.device).expand_as(ids)
+        self.tokens += sum(map(len, rows))
+        self.passes += 1
+        return network(
+            input_ids=ids,
+            attention_mask=torch.ones(len(rows), seen + longest, dtype=torch.long, device=ids.device),
+            past_key_values=cache,
+            use_cache=True,
+            output_hidden_states=True,
+            **arguments,
+        )
+
+    def _read_group(self, group: Sequence[Sequence[int]], select: list[int]) -> tuple | BadLogits:
+        held = len(self.prefix)
+        common = min(shared_beginning(group), min(map(len, group)) - 1)
+        cache, rows = copy.deepcopy(self._cache), []
+        if common > held:
+            self._go_on([group[0][held:common]], cache, held)
+        common = max(common, held)
+        for at in range(0, len(group), self.batch):
+            tails = [sequence[common:] for sequence in group[at : at + self.batch]]
+            behind = copy.deepcopy(cache)
+            behind.batch_repeat_interleave(len(tails))
+            logits = self._go_on(tails, behind, common).logits
+            rows += [logits[row, len(tail) - 1].float().cpu() for row, tail in enumerate(tails)]
+        logits = torch.stack(rows).double()
+        found = logits[:, select].numpy(), logits.logsumexp(-1).numpy()
+        return found if torch.isfinite(logits).all() else BadLogits()
+
+    def _write_one(self, sequence, select, finished, limit, draft: Draft) -> Written | BadLogits:
+        """Returns the greedy answer to a prompt; a draft's tokens are accepted as far as they are the greedy ones."""
+        ends, said, held, complete = eos_tokens(self.model), [], [], False
+        cache, seen, new = copy.deepcopy(self._cache), len(self.prefix), list(sequence[len(self.prefix) :])
+        crops = all(type(layer) is DynamicLayer for layer in cache.layers)
+        while len(said) < limit and not complete:
+            proposed = draft.propose(said, limit - len(said) - 1) if crops else []
+            out = self._go_on([[*new, *proposed]], cache, seen)
+            first = len(new) - 1
+            seen, new = seen + len(new), []
+            for at, guess in enumerate([*proposed, None], start=first):
+                held.append((out.logits[0, at].float().cpu(), out.hidden_states[-1][0, at].float().cpu()))
+                token = int(held[-1][0].argmax())
+                complete = token in ends
+                if not complete:
+                    said.append(token)
+                    complete = finished(said)
+                if complete or len(said) == limit:
+                    break
+                if token != guess:
+                    new = [token]
+                    break
+                seen += 1
+            if crops and cache.get_seq_length() > seen:
+                cache.crop(-(cache.get_seq_length() - seen))
+        draft.learn(said)
+        return _as_written(held, said, complete, select)
 
     def _write_alone(self, sequences, select, finished, limit) -> list:
         """Returns what `_write_batch` does, from a pass over each prompt and what is written of its answer."""
@@ -101,10 +208,7 @@ class PaddedEngine:
                 if not complete:
                     said.append(token)
                     complete = finished(said)
-            logits = torch.stack([each for each, _ in held]).double()
-            states = torch.stack([state for _, state in held])
-            written = Written(said, logits[:, select].numpy(), logits.logsumexp(-1).numpy(), states, complete)
-            answers.append(written if torch.isfinite(logits).all() else BadLogits())
+            answers.append(_as_written(held, said, complete, select))
         return answers
 
     def _pad(self, sequences):
@@ -119,8 +223,8 @@ class PaddedEngine:
         return ids.to(self.model.device), mask.to(self.model.device)
 
     @torch.inference_mode()
-    def _last(self, sequences, pads: bool | None = None) -> list[torch.Tensor]:
-        if not (self.pads if pads is None else pads):
+    def _last(self, sequences) -> list[torch.Tensor]:
+        if self.way == "alone":
             return [self._alone(sequence)[0] for sequence in sequences]
         ids, mask = self._pad(sequences)
         network, arguments = self.model.network, {}
@@ -164,3 +268,11 @@ class PaddedEngine:
             states = torch.stack([step[-1][row, -1].float().cpu() for step in out.hidden_states[:held]])
             answers.append(Written(said, logits[:, select].numpy(), logits.logsumexp(-1).numpy(), states, complete))
         return answers
+
+
+def _as_written(held: Sequence[tuple[torch.Tensor, torch.Tensor]], said, complete, select) -> Written | BadLogits:
+    """Returns an answer, given logits (V,) and state (H,) before each of its tokens."""
+    logits = torch.stack([each for each, _ in held]).double()
+    states = torch.stack([state for _, state in held])
+    written = Written(said, logits[:, select].numpy(), logits.logsumexp(-1).numpy(), states, complete)
+    return written if torch.isfinite(logits).all() else BadLogits()

@@ -29,6 +29,12 @@ VARIANTS = {
     "gemma2-capped": ("gemma2", dict(final_logit_softcapping=0.2), False),
     "cohere-16": ("cohere", dict(logit_scale=16.0), False),
 }
+# Those that cannot be packed, by how they are asked.
+WAYS = {
+    "shared": ["gemma2", "gpt_oss", "bloom", "mpt", "gpt2"],
+    "padded": ["mamba"],
+    "alone": ["rwkv", "roberta"],
+}
 CASES = [(family, family, {}, True) for family in PACKED]
 CASES += [(family, family, {}, False) for family in PADDED]
 CASES += [(name, *variant) for name, variant in VARIANTS.items()]
@@ -101,13 +107,20 @@ def test_all_that_is_packed_is_tested():
     assert set(PACKED) == models.PLAIN
 
 
-@pytest.mark.parametrize("family", ["rwkv", "roberta"])
-def test_networks_that_take_padding_for_text_are_asked_alone(family, capsys):
+@pytest.mark.parametrize("family, way", [(f, w) for w, families in WAYS.items() for f in families])
+def test_ways_of_asking(family, way, capsys):
     engine = PaddedEngine(Model(family, build(family), None, "test", False))
-    assert not engine.pads and engine.tokens == engine.passes == 0
-    assert f"{family}: padding changes its answers" in capsys.readouterr().out
+    assert engine.way == way and engine.tokens == engine.passes == 0
+    assert ("padding changes its answers" in capsys.readouterr().out) == (way == "alone")
 
 
-@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "bloom", "mamba"])
-def test_others_are_padded(family):
-    assert PaddedEngine(Model(family, build(family), None, "test", False)).pads
+def test_a_shared_beginning_is_computed_once():
+    model = Model("bloom", build("bloom"), None, "test", False)
+    engine, asked = PaddedEngine(model), sequences(10, prefix=300)
+    engine.read([[s, s + [7], s + [8, 9]] for s in asked], SELECT)
+    engine.write(asked, SELECT, lambda t: False, NEW, Draft())
+    whole = sum(3 * len(s) + 3 for s in asked) + sum(len(s) + NEW - 1 for s in asked)
+    assert engine.tokens == 300 + sum(len(s) - 300 + 3 - 1 + 3 for s in asked) + sum(
+        len(s) - 300 + NEW - 1 for s in asked
+    )
+    assert whole > 5 * engine.tokens
