@@ -21,7 +21,7 @@ from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.tracing.trees import CHANGES, Pass, Store, Tree
+from mlutils.tracing.passes import CHANGES, Pass, Store, Tree
 
 SEGMENTS = ("input", "answer", "first", "shifted")
 RECORDED = "sdpa_recorded"  # the name of the attention that also records

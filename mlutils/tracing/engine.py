@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
-from mlutils.tracing.trees import Pass, Prefix, Store, Tree
+from mlutils.tracing.passes import Pass, Prefix, Store, Tree
 
 WORTH_CACHING = 32  # tokens: a shorter common beginning is cheaper to repeat than to cache
 ROW_CPU, ROW_GPU = 256, 2048  # new tokens a pass: more gain nothing

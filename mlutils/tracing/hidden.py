@@ -12,7 +12,7 @@ from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.tracing.trees import Pass
+from mlutils.tracing.passes import Pass
 
 
 class HiddenView(ListView):

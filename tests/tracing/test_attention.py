@@ -25,7 +25,7 @@ from mlutils.tracing.engine import BadLogits, Written
 from mlutils.tracing.models import Model, has_plain_attention
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.tracing.trees import Pass
+from mlutils.tracing.passes import Pass
 from tests.readouts.test_steps import calls
 
 ANSWERS = {  # what documents are made to say, in turn

