@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from mlutils.tracing import vocabulary
 from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
 
@@ -287,7 +288,7 @@ class PackedEngine:
 
 
 def eos_tokens(model: Model) -> set[int]:
-    """Returns the tokens that end a text."""
+    """Returns the tokens that end a text: those that the network's config names, and `vocabulary.end_tokens`."""
     known = model.network.generation_config or model.network.config  # a network that cannot generate has none
     eos = known.eos_token_id
-    return set(eos if isinstance(eos, list) else [eos]) - {None}
+    return set(eos if isinstance(eos, list) else [eos]) - {None} | vocabulary.end_tokens(model.tokenizer)

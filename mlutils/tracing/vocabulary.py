@@ -10,6 +10,9 @@ from mlutils.tracing.answers import NONE, format_answer, last_span
 
 # What follows a label when another one comes, and when none does.
 SEPARATORS = {"json": ('",', '"]'), "comma": (",", "\n"), "the": (" and", "."), "single": None}
+# Special tokens that end a text or a turn. A chat model writes either, but its tokenizer names one of them, and so does
+# a GGUF; its generation config mostly names both.
+ENDS = ("<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<eos>", "<end_of_turn>", "</s>")
 
 
 def encode(tokenizer, text: str) -> list[int]:
@@ -35,6 +38,12 @@ def framing(tokenizer) -> tuple[list[int], list[int]]:
     whole = tokenizer("a")["input_ids"]
     at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
     return whole[:at], whole[at + len(bare) :]
+
+
+def end_tokens(tokenizer) -> set[int]:
+    """Returns the special tokens that end a text or a turn: the tokenizer's own and, of its others, those of `ENDS`."""
+    known = {each.content: token for token, each in tokenizer.added_tokens_decoder.items() if each.special}
+    return {known[name] for name in ENDS if name in known} | {tokenizer.eos_token_id} - {None}
 
 
 def answer_tokens(tokenizer, words: Sequence[str], conventions: str = "ours") -> list[int]:
@@ -158,6 +167,6 @@ def _separators(tokenizer, form: str) -> dict[str, list[int]]:
             rest = whole[common:]
             if common and (text.startswith(rest) or rest.startswith(text)):
                 groups[f"open_{name}"].append(token)
-    if form != "json" and tokenizer.eos_token_id is not None:
-        groups["stops"] = sorted({*groups["stops"], tokenizer.eos_token_id})
+    if form != "json":
+        groups["stops"] = sorted({*groups["stops"], *end_tokens(tokenizer)})
     return groups

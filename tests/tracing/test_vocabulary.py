@@ -1,13 +1,17 @@
 """First tokens of labels and the tokens that go on or stop, on two tokenizers."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers import models as kinds
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from mlutils.tracing import models, prompts, vocabulary
 from mlutils.tracing.answers import FORMS, format_answer, parse
+from mlutils.tracing.engine import eos_tokens
 from mlutils.tracing.vocabulary import LabelTokens
 
 LABELS = ("joy", "anger", "angst", "anticipation")
@@ -50,6 +54,31 @@ def test_separators_part_going_on_from_stopping(llama, form):
             assert ids[at + 1] in groups[f"open_{name}"]
         else:
             assert ids[at] in groups[name]
+
+
+def chat(llama, named):
+    """The tokenizer of a chat model: it names one end, and holds another beside it; a tag of HTML ends nothing."""
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.add_tokens(["</s>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|endoftext|>", "<|im_end|>"]})
+    tokenizer.eos_token = named
+    return tokenizer
+
+
+@pytest.mark.parametrize("named", ["<|im_end|>", "<|endoftext|>"])
+@pytest.mark.parametrize("config", [None, "eos", "both"])
+def test_both_ends_of_a_chat_model_end_a_text(llama, named, config):
+    """A GGUF of Qwen names `<|im_end|>` alone; a config may name one, several or none."""
+    tokenizer = chat(llama, named)
+    eos, both = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    network = copy.copy(llama.network)
+    network.generation_config = GenerationConfig(eos_token_id={None: None, "eos": eos, "both": both}[config])
+    model = replace(llama, network=network, tokenizer=tokenizer)
+    own = llama.tokenizer.convert_tokens_to_ids("<eos>")  # special and an end as well
+    assert eos_tokens(model) == vocabulary.end_tokens(tokenizer) == {own, *both}
+    for form in ("comma", "the"):
+        assert set(both) <= set(LabelTokens(tokenizer, LABELS, form).separators["stops"])
+    assert eos_tokens(llama) == {own}
 
 
 def test_single_labels_decide_nothing(llama):
