@@ -1,4 +1,4 @@
-"""Tokenizers from GGUF files cut texts as their publishers' do: ids by hand, from vocabularies that are written here."""
+"""Tokenizers from GGUF files cut texts as their publishers' do: tokens by hand, from files that are written here."""
 
 import json
 
@@ -6,9 +6,10 @@ import pytest
 from gguf import GGUFWriter
 from transformers import AutoTokenizer
 
-from mlutils import sources
+from mlutils import paths, sources
 from mlutils.tracing import models, quantised, vocabulary
 
+SMOLLM2 = paths.cache() / "models" / f"{models.DEFAULT}-{quantised.UNPACKED}"
 # `Ġ` is the byte of a blank, `Ċ` of a line break. These merges tell the ways of cutting apart.
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 BYTES = [*"0123456789.apm", "Ġ", "Ċ", "Â", "½", "²", "e", "Ì", "ģ", "Ã", "©"]
@@ -94,24 +95,19 @@ def test_another_way_of_cutting_is_refused_by_name(pre, tmp_path):
 def test_a_model_that_was_unpacked_before_is_not_taken(tmp_path, monkeypatch):
     """Its tokenizer did not cut digits off, its folder and revision were the file's checksum alone."""
     monkeypatch.setenv("ONE_LABEL_CACHE", str(tmp_path))
+    origin = '{"sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}'
     before = tmp_path / "models" / models.DEFAULT
     before.mkdir(parents=True)
-    (before / "origin.json").write_text(
-        '{"sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}'
-    )
-    monkeypatch.setattr(sources, "fetch", lambda name: write(tmp_path / f"{name}.gguf"))
-    monkeypatch.setattr(
-        quantised,
-        "unpack",
-        lambda file, folder: (folder / "origin.json").write_text('{"sha256": "b179c9523d0e6a0f98"}'),
-    )
+    (before / "origin.json").write_text(origin)
+    monkeypatch.setattr(sources, "fetch", lambda name: tmp_path / name)
+    monkeypatch.setattr(quantised, "unpack", lambda file, folder: (folder / "origin.json").write_text(origin))
     folder, revision = models.locate(models.DEFAULT)
     assert folder != str(before) and revision == "b179c9523d0e6a0f-2"
 
 
-@pytest.mark.skipif(not sources.at_hand(models.DEFAULT), reason=f"{models.DEFAULT} is not in the cache")
+@pytest.mark.skipif(not SMOLLM2.exists(), reason=f"{models.DEFAULT} is not in the cache")
 def test_smollm2_cuts_digits_off():
-    tokenizer = quantised.read_tokenizer(sources.fetch(models.DEFAULT))
+    tokenizer = AutoTokenizer.from_pretrained(SMOLLM2)
     for text, ids in {  # llama.cpp's
         "a  7": [81, 256, 39],
         "a\n\n7": [81, 1116, 39],
