@@ -1,6 +1,7 @@
 """Tokenizers from GGUF files cut texts as their publishers' do: tokens by hand, from files that are written here."""
 
 import json
+from itertools import product
 
 import pytest
 from gguf import GGUFWriter
@@ -70,8 +71,9 @@ QWEN = SMOLLM | {
 
 @pytest.mark.parametrize(("architecture", "pre", "wanted"), [("llama", "smollm", SMOLLM), ("qwen2", "qwen2", QWEN)])
 def test_texts_are_cut_as_the_file_says(architecture, pre, wanted, tmp_path):
-    tokenizer = reloaded(write(tmp_path / f"{architecture}.gguf", architecture, pre), tmp_path)
-    for text, tokens in wanted.items():
+    file = write(tmp_path / f"{architecture}.gguf", architecture, pre)
+    tokenizers = quantised.read_tokenizer(file), reloaded(file, tmp_path)
+    for (text, tokens), tokenizer in product(wanted.items(), tokenizers):
         assert tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]) == tokens, text
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == ("é" if tokens == ["Ã©"] else text)
 
