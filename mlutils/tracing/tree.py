@@ -28,31 +28,29 @@ class Fork:
 class LabelTree:
     """What stands behind the first tokens that several labels begin with, by label number.
 
-    `select` lists the tokens that lead on at some fork: B columns of logits are enough there. `lost` holds pairs of
-    first token and label: behind this token the label cannot be told from another, as its tokens are the other's.
+    `labels` holds the labels that can be told apart behind each such token: not those whose tokens are also another's.
+    `select` lists the tokens that lead on at some fork: B columns of logits are enough there.
     """
 
     def __init__(self, paths: Sequence[Iterable[Path]], ends: Collection[int]):
         """paths: of each label; ends: the tokens that may follow a label."""
-        self.roots, self.lost = {}, set()
-        for token in {path[0] for each in paths for path in each}:
+        self._roots: dict[int, Fork | int | None] = {}
+        for token in sorted({path[0] for each in paths for path in each}):
             below = [(path[1:], label) for label, each in enumerate(paths) for path in each if path[0] == token]
-            labels = {label for _, label in below}
-            if len(labels) > 1:
-                grown = _grow((token,), below, ends)
-                self.roots[token] = grown
-                self.lost |= {(token, label) for label in labels - set(_leaves(grown))}
-        forks = [fork for root in self.roots.values() for fork in _forks(root)]
+            if len({label for _, label in below}) > 1:
+                self._roots[token] = _grow((token,), below, ends)
+        self.labels = {token: set(_leaves(root)) for token, root in self._roots.items()}
+        forks = [fork for root in self._roots.values() for fork in _forks(root)]
         self.select = sorted({token for fork in forks for tokens, _ in fork.ways for token in tokens})
         self._column = {token: column for column, token in enumerate(self.select)}
 
     def forks(self, token: int) -> list[Path]:
-        """Returns the tokens up to each fork behind a first token; none where one label begins with it."""
-        return [fork.path for fork in _forks(self.roots.get(token))]
+        """Returns the tokens up to each fork behind a first token that several labels begin with."""
+        return [fork.path for fork in _forks(self._roots[token])]
 
     def shares(self, token: int, behind: Behind) -> dict[int, float]:
         """Returns the logarithm of each label's share of a first token that several begin with."""
-        return self._shares(self.roots[token], behind)
+        return self._shares(self._roots[token], behind)
 
     def _shares(self, place: Fork | int, behind: Behind) -> dict[int, float]:
         if not isinstance(place, Fork):

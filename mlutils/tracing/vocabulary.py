@@ -87,8 +87,10 @@ class LabelTokens:
         self._column = {token: column for column, token in enumerate(self.select)}
         whole = label_tokens == "whole"
         self.tree = LabelTree(paths if whole else [], _end_tokens(tokenizer, self.separators) if whole else [])
-        self._told = [[t for t in tokens if (t, i) not in self.tree.lost] for i, tokens in enumerate(self.first)]
-        if alike := [label for label, tokens in zip([*labels, NONE], self._told, strict=True) if not tokens]:
+        self._own = [[token for token in tokens if token not in self.tree.labels] for tokens in self.first]
+        told = {label for labels in self.tree.labels.values() for label in labels}
+        alike = [label for i, label in enumerate([*labels, NONE]) if not self._own[i] and i not in told]
+        if alike:
             raise ValueError(
                 f"the tokenizer writes {', '.join(map(repr, alike))} with the tokens of another label: rename them, or "
                 "take label_tokens first, by which they share a logit"
@@ -96,29 +98,25 @@ class LabelTokens:
 
     def forks(self, logits: ArrayLike) -> list[Path]:
         """Returns the tokens to read behind a position, given its logits (K,), so that all labels are told apart."""
-        best = dict.fromkeys(self._best(np.asarray(logits), tokens) for tokens in self._told)
-        return [path for token in best for path in self.tree.forks(token)]
+        return [path for token in self._shared(np.asarray(logits)) for path in self.tree.forks(token)]
 
     def describe(self, logits: ArrayLike, normaliser: float, behind: Behind | None = None) -> dict:
         """Returns what a model holds of the labels at a position, given logits (K,) of `select` and the log-sum-exp.
 
-        `logits`: of each label, none last, the largest over its first tokens; where several labels begin with that
-        token, less the logarithm of 1 / the label's share of it, so that their softmax counts it once. `mass`: of all
+        `logits`: of each label, none last, the largest over its first tokens; to the logit of a token that several
+        labels begin with, the logarithm of the label's share of it is added, so that it counts once. `mass`: of all
         first tokens together in the full softmax. `behind`: what the model holds after each of `forks`; None where
-        that cannot be read, and labels that begin alike have the same logit.
+        that cannot be read, and labels that begin with the same token share its logit.
         """
         logits = np.asarray(logits)
-        share = np.exp(logits - normaliser)
+        mass = self._sum(np.exp(logits - normaliser), {token for tokens in self.first for token in tokens})
         if behind is None:
-            held = [float(logits[self._columns(tokens)].max()) for tokens in self.first]
-        else:
-            best = [self._best(logits, tokens) for tokens in self._told]
-            shares = {token: self.tree.shares(token, behind) for token in {*best} & self.tree.roots.keys()}
-            held = [
-                float(logits[self._column[token]]) + (shares[token][label] if token in shares else 0.0)
-                for label, token in enumerate(best)
-            ]
-        return {"logits": held, "mass": self._sum(share, {token for tokens in self.first for token in tokens})}
+            return {"logits": [float(logits[self._columns(tokens)].max()) for tokens in self.first], "mass": mass}
+        held = [[float(each) for each in logits[self._columns(tokens)]] for tokens in self._own]
+        for token in self._shared(logits):
+            for label, share in self.tree.shares(token, behind).items():
+                held[label].append(float(logits[self._column[token]]) + share)
+        return {"logits": [max(each) for each in held], "mass": mass}
 
     def decide(self, share: ArrayLike, opened: Iterable[tuple[Sequence[int], ArrayLike]] = ()) -> tuple[float, float]:
         """Returns the mass in the full softmax of going on and of stopping, at a label's end.
@@ -133,8 +131,16 @@ class LabelTokens:
             stops += weight * self._sum(after, self.separators["open_stops"])
         return goes_on, stops
 
-    def _best(self, logits: np.ndarray, tokens: Sequence[int]) -> int:
-        return tokens[int(logits[self._columns(tokens)].argmax())]
+    def _shared(self, logits: np.ndarray) -> list[int]:
+        """Returns the first tokens of several labels that may be the best of one: above all tokens of its own."""
+        if not self.tree.labels:
+            return []
+        least = [logits[self._columns(tokens)].max(initial=-np.inf) for tokens in self._own]
+        return [
+            token
+            for token, labels in self.tree.labels.items()
+            if any(logits[self._column[token]] > least[label] for label in labels)
+        ]
 
     def _columns(self, tokens: Iterable[int]) -> list[int]:
         return [self._column[token] for token in sorted(tokens)]
