@@ -20,7 +20,7 @@ class HiddenView(ListView):
     name = "hidden"
 
     def __init__(self, model: Model, prompting: Prompting):
-        super().__init__(model, prompting)
+        super().__init__(model, replace(prompting, label_tokens="first"))  # steps are not kept: none is read further
         self.engine = LayeredEngine(model) if model.packed else LayeredPaddedEngine(model)
         self.state_shape = (model.config.num_hidden_layers + 1, model.config.hidden_size)
 
