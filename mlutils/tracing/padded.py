@@ -1,8 +1,9 @@
 """The engine for models that cannot be packed: padded batches of whole prompts, slower and always right.
 
 Some networks take padding for text (RWKV), or count positions from it (RoBERTa); in others a longer prompt changes the
-positions of its neighbours. So an engine first tries padding on a few tokens, and where logits are not those of each
-prompt alone, prompts are asked alone, a pass a token.
+positions of its neighbours; Moshi's cache forgets what is behind a window, its attention does not. So an engine first
+tries padding on a few tokens, and again on as many as a window has before prompts are longer; where logits are not
+those of each prompt alone, prompts are asked alone, a pass a token.
 """
 
 import inspect
@@ -17,6 +18,7 @@ from mlutils.tracing.models import Model, close, moves_positions
 
 TRIAL = [[5, 6, 7, 8, 9, 10], [11, 7, 5]]  # token ids of two prompts of different length
 _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # network -> whether its batches can be padded
+_behind: weakref.WeakSet = weakref.WeakSet()  # networks that were tried behind their window
 
 
 @dataclass
@@ -31,17 +33,35 @@ class PaddedEngine:
     def __post_init__(self):
         network = self.model.network
         if network not in _trials:
-            _trials[network] = not moves_positions(network.config) and self._is_right()
-            if not _trials[network]:
-                print(f"{self.model.name}: padding changes its answers, so prompts are asked one by one")
+            self._keep(not moves_positions(network.config) and self._is_right(TRIAL))
         self.pads = _trials[network]
-        self.tokens = self.passes = 0
 
-    def _is_right(self) -> bool:
+    def _keep(self, right: bool) -> None:
+        """Keeps the outcome of a trial, and says it where padding is wrong."""
+        _trials[self.model.network] = self.pads = right
+        if not right:
+            print(f"{self.model.name}: padding changes its answers, so prompts are asked one by one")
+
+    def _try_window(self, sequences: Sequence[Sequence[int]], limit: int) -> None:
+        """Tries padding behind the window of the network's config before an answer gets there, once."""
+        network, longest = self.model.network, max(sequences, key=len, default=())
+        window = getattr(network.config.get_text_config(), "sliding_window", None)
+        if not (self.pads and window and longest) or len(longest) + limit <= window or network in _behind:
+            return
+        _behind.add(network)
+        again = list(longest) * (window // len(longest) + 2)
+        self._keep(self._is_right([again[: window + 2], again[: max(1, window // 2)]]))
+
+    def _is_right(self, prompts: Sequence[Sequence[int]]) -> bool:
         """Returns whether padded prompts have the logits that they have alone."""
-        few = list(range(12))
-        answers, ends = self._write_batch(TRIAL, few, lambda tokens: False, 3), self._last(TRIAL, pads=True)
-        for prompt, written, read in zip(TRIAL, answers, ends, strict=True):
+        few, work = list(range(12)), (self.tokens, self.passes)
+        answers, ends = self._write_batch(prompts, few, lambda tokens: False, 3), self._last(prompts, pads=True)
+        right = self._agree(prompts, few, answers, ends)
+        self.tokens, self.passes = work  # that of the run, which a trial is not
+        return right
+
+    def _agree(self, prompts, few, answers, ends) -> bool:
+        for prompt, written, read in zip(prompts, answers, ends, strict=True):
             if isinstance(written, BadLogits):
                 continue  # a broken network is named where it is asked
             for at, logits in enumerate(torch.from_numpy(written.logits)):
@@ -84,6 +104,7 @@ class PaddedEngine:
     ) -> list:
         """Returns the greedy answer to each prompt as `Written`, or its BadLogits; `draft` is not used."""
         answers = []
+        self._try_window(sequences, limit)
         for at in range(0, len(sequences), self.batch):
             ask = self._write_batch if self.pads else self._write_alone
             answers += ask(sequences[at : at + self.batch], list(select), finished, limit)

@@ -13,9 +13,9 @@ PADDED = (
     "granitemoe", "granitemoe_swa", "granitemoeshared", "helium", "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe",
     "hy_v3", "hy_v4", "hyperclovax", "inkling2_text", "inkling_text", "internlm3", "iquestcoder", "jais2", "jetmoe",
     "kolibri1", "laguna", "lfm2", "llama4_text", "mamba", "mellum", "mimo_v2_flash", "minimax", "minimax_m2",
-    "minimax_m3_vl_text", "ministral", "ministral3", "mixtral", "mpt", "nanochat", "nemotron", "nemotron_h", "olmo3",
-    "olmo_hybrid", "olmoe", "openai-gpt", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2_moe", "qwen3_moe",
-    "roberta", "rwkv", "seed_oss", "solar_open", "stablelm", "starcoder2", "vaultgemma", "xglm",
+    "minimax_m3_vl_text", "ministral", "ministral3", "mixtral", "moshi", "mpt", "nanochat", "nemotron", "nemotron_h",
+    "olmo3", "olmo_hybrid", "olmoe", "openai-gpt", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2_moe",
+    "qwen3_moe", "roberta", "rwkv", "seed_oss", "solar_open", "stablelm", "starcoder2", "vaultgemma", "xglm",
 )  # fmt: skip
 SIZES = dict(
     vocab_size=120, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,

@@ -98,6 +98,25 @@ def test_networks_that_take_padding_for_text_are_asked_alone(family, capsys):
     assert f"{family}: padding changes its answers" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("prompt, limit, pads", [(range(5, 9), 4, True), (range(5, 9), 5, False), ([5] * 12, 1, False)])
+def test_a_cache_that_forgets_what_attention_does_not_is_not_used(prompt, limit, pads, capsys):
+    """Moshi's plain pass has no window, its cache has: answers changed where prompt and answer were longer than it."""
+    network = build("moshi", sliding_window=8)
+    engine = PaddedEngine(Model("moshi", network, None, "test", False))
+    assert engine.pads
+    (written,) = engine.write([list(prompt)], SELECT, lambda t: False, limit, Draft())
+    assert engine.pads == pads == PaddedEngine(engine.model).pads and engine.passes == limit
+    assert ("moshi: padding changes its answers" in capsys.readouterr().out) != pads
+    assert written.tokens == [int(plain(network, [*prompt, *written.tokens[:at]]).argmax()) for at in range(limit)]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "mixtral", "gpt_oss", "gemma3"])
+def test_windows_that_attention_has_too_are_padded(family):
+    engine = PaddedEngine(Model(family, build(family), None, "test", False))
+    engine.write(sequences(2), SELECT, lambda t: False, 2, Draft())
+    assert engine.pads and engine.model.network.config.get_text_config().sliding_window == 8
+
+
 @pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "bloom", "mamba", "gemma3"])
 def test_others_are_padded(family):
     assert PaddedEngine(Model(family, build(family), None, "test", False)).pads
