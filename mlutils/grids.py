@@ -15,9 +15,14 @@ from pathlib import Path
 import yaml
 
 from mlutils import paths
-from mlutils.parameters import Parameter, ParameterError, convert, find_problems, nearest, read_parameters
+from mlutils.parameters import Parameter, ParameterError, complete, find_problems, nearest, read_parameters
 
 LONGEST = 255  # bytes of a folder's name that file systems take
+NOT_HERE = {
+    "folder": "the Snakefile sets it",
+    "reads": "it is a mapping of the block: reads: {10_trace: []}",
+    "grid": "it is the file's name, leave it out",
+}
 NUMBERS = {  # of YAML 1.2 and JSON; PyYAML's are those of YAML 1.1: 1e-3 is text there, 010 eight, 1:30 ninety
     "tag:yaml.org,2002:int": (int, r"[-+]?\d+$"),
     "tag:yaml.org,2002:float": (float, r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$"),
@@ -74,7 +79,8 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
     of their values is a run; a value that is itself a mapping sets several parameters at once.
     `reads: {notebook: [names]}` gives a run the folders of that notebook's runs (parameter `reads`), those of the
     blocks before its own that agree with it in the parameters named; `reads: {notebook: {name: value}}` those that have
-    this value (no value: the run's own).
+    this value (no value: the run's own). A notebook's parameter `grid` is the file's name: a copy of a grid writes
+    figures of its own.
     results: where the grid's runs are; one that is there keeps its folder, whatever the order of keys in the file.
     Raises ParameterError that names file, line and all problems.
     """
@@ -91,14 +97,16 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
             continue
         before = list(points.values())
         wanted = _read_wanted(block, before, known, problems)
+        defaults = complete(known, {})
         made = []
         for axes, given, lines in _combine(block, problems):
+            given |= {"grid": path.stem} if "grid" in defaults else {}
             if wrong := find_problems(notebook, known, given):
                 problems += [(lines[name], text) for name, text in wrong.items()]
                 continue
-            given = convert(known, given)
-            checked = {parameter.name: parameter.default for parameter in known} | given
-            name = _name({axis: given[axis] for axis in axes}, given, Path(results) / notebook if results else None)
+            checked = complete(known, given)
+            given = {name: checked[name] for name in given}
+            name = _name({axis: given[axis] for axis in axes}, given, defaults, results and Path(results) / notebook)
             read = [o.key for o in before if o.notebook in wanted and _agrees(o, wanted[o.notebook], checked)]
             point = Point(notebook, name, given, tuple(read), checked)
             if any(other.notebook == notebook and other.checked == checked for other in points.values()):
@@ -108,6 +116,7 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
                 problems.append((block.line, f"{long}: write [value] as value where it does not vary, to leave it out"))
             points[point.key] = point
             made.append(point)
+        unread = False
         for source, agreement in wanted.items():
             others = [other for other in before if other.notebook == source]
             if source not in notebooks:
@@ -118,7 +127,12 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
                 why = _explain(agreement, others)
             else:
                 continue
+            unread = True
             problems.append((block["reads"].lines[source], f"{notebook} reads no run of {source}: {why}"))
+        if (wanted and not unread) or not block.get("reads"):
+            missing = next((each.problem([]) for each in known if each.name == "reads"), None)
+            line = block.lines.get("reads", block.line)
+            problems += [(line, f"{point.key}: {missing}") for point in made if missing and not point.reads]
     if problems:
         raise ParameterError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(set(problems))))
     return points
@@ -218,9 +232,8 @@ def _combine(block: _Mapping, problems: list) -> Iterable[tuple[list[str], dict,
         for values, found in chosen:
             given |= values
             places |= {name: found[name] for name in values}
-        for name in [name for name in ("folder", "reads") if name in given]:
-            why = "the Snakefile sets it" if name == "folder" else "it is a mapping of the block: reads: {10_trace: []}"
-            problems.append((places[name], f"{name} cannot be given here: {why}"))
+        for name in [name for name in NOT_HERE if name in given]:
+            problems.append((places[name], f"{name} cannot be given here: {NOT_HERE[name]}"))
             del given[name]
         yield [name for values, _ in chosen for name in values if name in given], given, places
 
@@ -269,11 +282,12 @@ def _explain(wanted: Mapping, others: list[Point]) -> str:
     return f"none agrees in {', '.join(wanted)}"
 
 
-def _name(axes: Mapping, parameters: Mapping, folder: Path | None) -> str:
-    """Returns the name of a run's folder: the values of its axes, and a hash of all its parameters.
+def _name(axes: Mapping, given: Mapping, defaults: Mapping, folder: Path | None) -> str:
+    """Returns the name of a run's folder: the values of its axes, and a hash of the parameters that are no defaults.
 
     With the hash, another seed or number of shots is another run beside the old one, and nothing is overwritten. In
-    `folder`, a run of this hash that is there already keeps its name.
+    `folder`, a run of this hash that is there already keeps its name; so does one of before, when the hash was of all
+    parameters that the grid gave.
     """
     flat = {
         k: v for name, value in axes.items() for k, v in (value if isinstance(value, dict) else {name: value}).items()
@@ -281,9 +295,13 @@ def _name(axes: Mapping, parameters: Mapping, folder: Path | None) -> str:
     flat = {name: "+".join(map(str, value)) if isinstance(value, list) else value for name, value in flat.items()}
     words = [value if isinstance(value, str) else f"{name}={value}" for name, value in flat.items()]
     words = [re.sub(r"[^\w.+=-]+", "_", word).strip("_.") for word in words]
-    text = json.dumps(dict(parameters), sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
-    name = "-".join([*words, digest])
-    there = [each.name for each in folder.iterdir() if each.name.endswith(digest)] if folder and folder.is_dir() else []
-    there = sorted(each for each in there if each.rpartition("-")[2] == digest)
+    digests = [_hash({name: value for name, value in given.items() if value != defaults[name]}), _hash(given)]
+    name = "-".join([*words, digests[0]])
+    names = sorted(each.name for each in folder.iterdir()) if folder and folder.is_dir() else []
+    there = [each for digest in digests for each in names if each.rpartition("-")[2] == digest]
     return name if name in there or not there else there[0]
+
+
+def _hash(parameters: Mapping) -> str:
+    text = json.dumps(dict(parameters), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]

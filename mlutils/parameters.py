@@ -2,7 +2,8 @@
 
 It stands in the notebook's cell tagged `parameters`: one a line, typed, with a comment. The part of the comment before
 a semicolon lists the choices, if it holds ` | `, or says the range of a number: `1 or more`, `above 0`, `0 to 1`,
-`above 0 to 1`, `0 to below 1`.
+`above 0 to 1`, `0 to below 1`. Of texts it says how many there must be: `reads: list[str] = []  # 1 or more; folders`
+must be given, as its default is none.
 """
 
 import ast
@@ -66,9 +67,12 @@ class Parameter:
             return f"{self.name}={value!r} must be of type {self.kind} ({about})"
         if isinstance(value, list) and (self.choices or self.range):
             if not value:
-                return f"{self.name}=[] must have at least one value ({self.comment})"
+                return f"{self.name}=[] must have at least one value ({self.comment}), e.g. -y '{{{self.name}: [...]}}'"
             if len(set(value)) < len(value):
                 return f"{self.name}={value!r} has a value twice: leave one out"
+            if self.kind == "list[str]" and self.range:  # of their number
+                few = not self._is_in_range(len(value))
+                return f"{self.name}={value!r} must be {self.range} ({self.comment})" if few else None
         for each in value if isinstance(value, list) else [value]:
             if self.choices and str(each) not in self.choices:
                 return f"{self.name}={each!r} must be one of {', '.join(self.choices)}{nearest(each, self.choices)}"
@@ -153,10 +157,9 @@ def find_problems(notebook: str, known: Sequence[Parameter], given: Mapping) -> 
     return problems
 
 
-def convert(known: Sequence[Parameter], given: Mapping) -> dict:
-    """Returns the given values as their types have them: equal parameters are equal in writing then."""
-    names = {parameter.name: parameter for parameter in known}
-    return {name: names[name].convert(value) for name, value in given.items()}
+def complete(known: Sequence[Parameter], given: Mapping) -> dict:
+    """Returns all parameters, those given as their types have them: equal parameters are equal in writing then."""
+    return {each.name: each.convert(given[each.name]) if each.name in given else each.default for each in known}
 
 
 def check_parameters(notebook: str, given: Mapping) -> dict:
@@ -167,4 +170,4 @@ def check_parameters(notebook: str, given: Mapping) -> dict:
     known = read_parameters(notebook)
     if problems := find_problems(notebook, known, given):
         raise ParameterError("; ".join(problems.values()))
-    return {parameter.name: parameter.default for parameter in known} | convert(known, given)
+    return complete(known, given)

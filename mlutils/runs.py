@@ -22,6 +22,7 @@ from filelock import BaseFileLock
 
 from mlutils import files, paths, sources
 from mlutils.parameters import ParameterError, check_parameters, nearest, read_parameters
+from mlutils.traces import Trace, TraceError, has_trace
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
 PLAIN = (str, int, float, bool, list, dict, type(None))
@@ -183,9 +184,19 @@ def _peak_memory() -> int:
     return max(peak * (1 if sys.platform == "darwin" else 1024), info.rss)
 
 
-def has_trace(folder: Path | str) -> bool:
-    """Returns whether a run's folder holds a trace."""
-    return (Path(folder) / "trace.json").exists()
+def find_traces(folders: Iterable[Path | str], view: str = "") -> list[Trace]:
+    """Returns the traces among the folders of runs, in their order; those with a view, where one is given.
+
+    Raises TraceError where none has the view, or a trace is not finished.
+    """
+    traces = [Trace(folder) for folder in folders if has_trace(folder)]
+    found = [trace for trace in traces if view in ("", *trace.settings["views"])]
+    if view and not found:
+        raise TraceError(
+            f"none of the {len(traces)} traces in reads has the view {view}: run 10_trace with {view} in `asked`, and "
+            "give that run's folder in `reads`"
+        )
+    return found
 
 
 def collect(folders: Iterable[Path | str]) -> list[dict]:

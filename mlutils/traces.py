@@ -36,6 +36,7 @@ COLUMNS = {
     ],
     "failures": ["document", "view", "error"],
 }
+HEAD = "trace.json"  # the settings, written first
 STATES = "hidden.safetensors"  # first_label (D, H) of the view list, layers (D, layers + 1, H) of the view hidden
 STATE_NAMES = {"list": "first_label", "hidden": "layers"}
 WHOLE = "part.json"  # view and work of a part, and its other files with their checksums
@@ -62,7 +63,7 @@ class Writer:
         self.parts = self.folder / "parts"
         self.parts.mkdir(parents=True, exist_ok=True)
         settings = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=str))
-        head = self.folder / "trace.json"
+        head = self.folder / HEAD
         if head.exists():
             before = read_json(head, TraceError, ANEW.format(folder=self.folder))
             changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
@@ -141,7 +142,7 @@ class Trace:
     def __init__(self, folder: Path | str):
         """Raises TraceError where there is no finished trace of this schema."""
         self.folder = Path(folder)
-        head = self.folder / "trace.json"
+        head = self.folder / HEAD
         if not head.exists():
             raise TraceError(f"{self.folder} holds no trace: run notebooks/10_trace.ipynb with this folder first")
         self.settings = read_json(head, TraceError, ANEW.format(folder=self.folder))
@@ -297,6 +298,11 @@ class Trace:
         grid = np.full((len(self.documents), longest, width), np.nan)
         grid[self._rows(steps["document"]), steps["step"].to_numpy(int) - 1] = matrix(steps[column], width)
         return grid
+
+
+def has_trace(folder: Path | str) -> bool:
+    """Returns whether a folder holds a trace, finished or not."""
+    return (Path(folder) / HEAD).exists()
 
 
 def _find_problem(part: Path) -> str:

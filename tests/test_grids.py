@@ -1,5 +1,6 @@
 """A grid is what its file says, or is refused with file, line and all problems."""
 
+import hashlib
 import json
 import re
 
@@ -8,7 +9,7 @@ import yaml
 
 from mlutils import paths
 from mlutils.grids import read_grid
-from mlutils.parameters import ParameterError
+from mlutils.parameters import ParameterError, read_parameters
 
 
 def grid(tmp_path, **blocks):
@@ -120,6 +121,7 @@ TRACES = "runs:\n  10_trace:\n    model: [smollm-a, smollm-b]\n    corpus: mfrc\
     ("x-a: &a {seed: 1}\nx-b: &b {limit: 2}\nruns:\n  10_trace: {<<: *a, <<: *b}\n", "4: << is there twice"),
     ("runs:\n  10_trace: {folder: there}\n", "2: folder cannot be given here"),
     ("runs:\n  10_trace: {documents: [{folder: a}, {folder: b}]}\n", "2: folder cannot be given here"),
+    ("runs:\n  90_paper: {seed: 1, grid: laptop}\n", "2: grid cannot be given here: it is the file's name"),
     ("runs:\n  10_trace: {documents: [{reads: [a]}]}\n", "2: reads cannot be given here: it is a mapping of the block"),
     ("runs:\n  10_trace: {reads: [a]}\n", r"2: reads: \['a'\] must be a mapping"),
     ("runs:\n  00_datasets: {reads: {10_trace: []}}\n", "2: .* is no parameter of this notebook"),
@@ -141,6 +143,10 @@ TRACES = "runs:\n  10_trace:\n    model: [smollm-a, smollm-b]\n    corpus: mfrc\
     (TRACES + "    reads: {10_trace: []}\n", "5: .* move it up"),
     (TRACES + "  21_demonstrations: {reads: {10_trace: [corpus]}}\n",
      "5: reads: 10_trace: corpus is no parameter of this"),
+    (TRACES + "  20_steps:\n    family: [P]\n", r"6: 20_steps/P-\w+: reads=\[\] must have at least one value \(1"),
+    (TRACES + "  20_steps:\n    reads: {}\n", r"6: 20_steps/\w+: reads=\[\] must have at least one value"),
+    (TRACES + "  41_sets: {corpus: [mfrc, boxes], reads: {10_trace: [corpus]}}\n", r"^5: 41_sets/boxes-\w+: reads=.]"),
+    (TRACES + "  41_sets: {corpus: boxes, reads: {10_trace: [corpus]}}\n", "^5: 41_sets reads no run .*in corpus$"),
     (TRACES + "  40_alignment: {reads: {10_trace: [corpsu]}}\n",
      r"corpsu is no parameter of 10_trace \(is corpus meant\?\)\n5: .*corpsu is no parameter of this notebook"),
     (TRACES + "  40_alignment: {reads: {10_trace: {modle: smollm-a}}}\n",
@@ -175,7 +181,7 @@ def test_all_problems_of_a_grid_are_told_at_once(tmp_path):
   22_label_order: {}
 """
     lines = [int(line.partition(":")[0]) for line in refuse(tmp_path, text)]
-    assert lines == [3, 4, 5, 5, 6, 8, 8, 9, 10]  # 10_trace has runs, though none is right
+    assert lines == [3, 4, 5, 5, 6, 8, 8, 9, 10, 11]  # 10_trace has runs, though none is right
 
 
 def test_numbers_are_those_that_stand_there(tmp_path):
@@ -206,6 +212,45 @@ def test_equal_parameters_have_one_hash_and_a_run_that_is_there_keeps_its_folder
     )
     (pure,) = read_grid(file).values()
     assert pure.name != before.name and pure.name[-6:] == before.name[-6:]
+
+
+def test_a_default_that_is_stated_is_the_same_run(tmp_path):
+    """Whether it is stated beside or on an axis, which shows in the name of a run that is not there yet."""
+    file = tmp_path / "grid.yaml"
+    bare = "runs:\n  10_trace: {model: [a], shots: 3}\n"
+    stated = bare.replace("shots: 3", "limit: 24.0, seed: 0, options: {}, shots: 3")
+    axis = bare.replace("shots: 3", "shots: 3, reserve: [0], asked: [[list, unary]]")
+    keys = []
+    for text in (bare, stated, axis, bare.replace("3", "10"), bare.replace("3", "10").replace("[a]", "a")):
+        file.write_text(text)
+        (point,) = read_grid(file).values()
+        keys.append(point.key)
+    assert keys[0] == keys[1] != keys[3] and keys[3].startswith("10_trace/a-") and keys[4].startswith("10_trace/")
+    assert re.fullmatch(rf"10_trace/a-reserve=0-list.unary-{keys[0][-6:]}", keys[2])
+    assert len({key[-6:] for key in keys}) == 2  # shots: 10 is the default
+
+
+@pytest.mark.parametrize("found", ["a", "limit=24-a"])
+def test_a_run_named_before_defaults_were_left_out_keeps_its_folder(tmp_path, found):
+    """Of names that hold the hash of all that the grid gave."""
+    file, given = tmp_path / "grid.yaml", {"model": "a", "limit": 24, "shots": 3}
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:6]
+    file.write_text("runs:\n  10_trace: {model: [a], limit: 24, shots: 3}\n")
+    (fresh,) = read_grid(file, tmp_path).values()
+    (tmp_path / "10_trace" / f"{found}-{digest}").mkdir(parents=True)
+    (point,) = read_grid(file, tmp_path).values()
+    assert point.name == f"{found}-{digest}" != fresh.name
+    (tmp_path / fresh.key).mkdir()
+    assert list(read_grid(file, tmp_path)) == [fresh.key]
+
+
+def test_a_copy_of_a_grid_writes_figures_of_its_own(tmp_path):
+    """What `grid` is decides where 90_paper writes: no copied line may name another grid."""
+    for name in ("laptop", "mine", "mine.v2"):
+        (tmp_path / f"{name}.yaml").write_text((paths.GRIDS / "laptop.yaml").read_text())
+        pages = [p for p in read_grid(tmp_path / f"{name}.yaml").values() if p.notebook == "90_paper"]
+        assert [page.parameters["grid"] for page in pages] == [name]
+    assert {each.name: each.default for each in read_parameters("90_paper")}["grid"] == ""  # by hand: figures of none
 
 
 def test_a_grid_that_is_not_there_is_named_with_the_nearest():

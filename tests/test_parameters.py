@@ -1,6 +1,7 @@
 """Parameters are strict: types, choices and ranges stand in the notebook, and all problems are told at once."""
 
 import ast
+import re
 
 import nbformat
 import papermill
@@ -9,6 +10,7 @@ import pytest
 from mlutils import paths
 from mlutils.parameters import Parameter, ParameterError, check_parameters, read_parameters
 
+MAY_READ_NOTHING = ("06_finetune", "10_trace", "40_alignment")  # no adapters, no traces: the reference rows alone
 NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 
 
@@ -17,7 +19,9 @@ def test_every_notebook_has_typed_and_explained_parameters(notebook):
     parameters = read_parameters(notebook)
     assert {"folder", "seed"} <= {parameter.name for parameter in parameters}
     for parameter in parameters:
-        assert parameter.problem(parameter.default) is None
+        must_be_given = parameter.name == "reads" and notebook not in MAY_READ_NOTHING
+        assert ("must have at least one value" in (parameter.problem(parameter.default) or "")) == must_be_given
+        assert must_be_given or parameter.problem(parameter.default) is None
         assert parameter.comment, f"{parameter.name} has no comment"
         if parameter.kind in ("int", "float", "list[int]", "list[float]"):
             assert parameter.range, f"{parameter.name}: its comment must begin with its range, e.g. `1 or more; `"
@@ -90,6 +94,16 @@ def test_numbers_out_of_range_and_empty_lists_are_refused(notebook, name, values
     for value in values:
         with pytest.raises(ParameterError, match=name):
             check_parameters(notebook, {name: value})
+
+
+@pytest.mark.parametrize("given, problem", [
+    ([], "must have at least one value .1 or more; folders., e.g. -y '.reads: .....}'"),
+    (["a", "a"], "has a value twice"), (["a", "b", "c", "d"], "must be 1 to 3"), (["a"], None), (["a", "b", "c"], None),
+])  # fmt: skip
+def test_a_range_of_texts_is_of_their_number(given, problem):
+    parameter = Parameter("reads", "list[str]", [], "1 to 3; folders" if len(given) > 2 else "1 or more; folders")
+    found = parameter.problem(given)
+    assert re.search(problem, found) if problem else found is None
 
 
 @pytest.mark.parametrize("notebook, given, wanted", [

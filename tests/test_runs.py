@@ -14,6 +14,7 @@ import pytest
 from mlutils import paths, runs
 from mlutils.files import InUse
 from mlutils.parameters import ParameterError, read_parameters
+from mlutils.traces import SCHEMA, TraceError
 
 NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 
@@ -85,6 +86,35 @@ def test_reads_must_be_folders_of_runs(tmp_path):
         "empty holds no run: let its notebook finish first", "reads has .*smollm-a twice", "sed is no parameter",
     ):  # fmt: skip
         assert re.search(words, str(error.value)), words
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_an_analysis_of_nothing_is_refused(tmp_path, notebook):
+    """Without `reads`, which a run in JupyterLab or by papermill may forget."""
+    given = {**defaults(notebook), "folder": str(tmp_path)}
+    if "reads" in given and notebook not in ("06_finetune", "10_trace", "40_alignment"):
+        with pytest.raises(ParameterError, match=r"^reads=\[\] must have at least one value \(1 or more; .*folders"):
+            runs.start(notebook, given)
+    else:
+        runs.start(notebook, given)
+
+
+def test_traces_are_found_among_runs_by_their_view(tmp_path):
+    for name, views in (("a", ["list"]), ("b", ["list", "ratio"]), ("c", None)):
+        (tmp_path / name).mkdir()
+        if views:
+            settings = {"schema": SCHEMA, "labels": ["x"], "single_label": False, "views": views}
+            (tmp_path / name / "trace.json").write_text(json.dumps(settings))
+            (tmp_path / name / "documents.parquet").touch()
+    folders = [str(tmp_path / name) for name in "cba"]
+    assert [trace.folder.name for trace in runs.find_traces(folders)] == ["b", "a"]
+    assert [trace.folder.name for trace in runs.find_traces(folders, "ratio")] == ["b"]
+    assert runs.find_traces(folders[:1]) == []
+    with pytest.raises(TraceError, match="none of the 2 traces in reads has the view order: run 10_trace with order"):
+        runs.find_traces(folders, "order")
+    (tmp_path / "a" / "documents.parquet").unlink()
+    with pytest.raises(TraceError, match="a is not finished"):
+        runs.find_traces(folders, "ratio")
 
 
 HOLD = """

@@ -70,7 +70,7 @@ def test_equal_parameters_are_the_same_run(house):
     assert code == 0, said
     given = sorted((house / "results" / "g" / "10_ask").glob("*/given.json"))
     assert [each.read_text() for each in given] == ['[1.0, "a", []]', '[5e-05, "a", []]']
-    same = "runs:\n  10_ask: {limit: 2.0, corpus: [a], rate: [1.0, 5e-5]}\n  20_read: {reads: {10_ask: [corpus]}}\n"
+    same = "runs:\n  10_ask: {limit: 2.0, rate: [1.0, 5e-5]}\n  20_read: {reads: {10_ask: [corpus]}}\n"
     for plan in (command(*targets, "-n"), [*command(*targets, "-n")[:3], "--config", "grid=g", "-n", *targets]):
         (house / "grids" / "g.yaml").write_text(same)
         run = subprocess.run(plan, cwd=house, env=environment(house), capture_output=True, text=True)

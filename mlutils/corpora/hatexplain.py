@@ -28,8 +28,8 @@ def resolve(files: str = "auto") -> str:
 def load(split: str = "dev", files: str = "auto") -> Corpus:
     """Returns HateXplain: text = tokens joined by a space, votes = share of annotators, gold = their majority.
 
-    A post without a majority has no gold label (`describe` counts them as undecided). With `files="parts"` split "all"
-    is everything at hand (dev and test); "train" raises SourceError.
+    A post without a majority has no gold label (`describe` counts them as undecided); dev and test hold none. With
+    `files="parts"` split "all" is everything at hand (dev and test); "train" raises SourceError.
     """
     wanted = parts(split)
     if resolve(files) == "official":

@@ -228,9 +228,11 @@ def _mfrc_counts(split, wanted):
     found = {part: int((table["split"] == part).sum()) for part in wanted}
     check_filled("mfrc", split, found, f"{sources.describe(path)}, whose column split holds {splits}")
     counts = _counts(table, names, path)
-    # The table does not say how many annotators there were. Nearly every document has three, each of whom may
-    # choose several labels; where one label has four votes there were at least four.
-    annotators = np.maximum(3, _counts(table, names + beside, path).max(axis=1, initial=0))
+    # The table does not say how many annotators there were. Nearly every document has three, each of whom may choose
+    # several labels, but none beside non-moral: those who chose it and those who chose another label are different
+    # people, of which five documents have four.
+    others, (*_, non_moral) = _counts(table, [*names, beside[0]], path), _counts(table, beside, path).T
+    annotators = np.maximum(3, others.max(axis=1, initial=0) + non_moral)
     return table, counts / annotators[:, None], annotators, None, missing
 
 

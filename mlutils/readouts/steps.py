@@ -22,7 +22,8 @@ QUANTITIES = ("first", "second", "next_said", "second_next", "second_is_next", "
 SHARES = ("second_is_next",)  # quantities that are yes or no
 HIGH = 0.9  # a step probability above it is counted as spiky
 FEWEST = 10  # Fig. 5 drops points with so many documents or fewer
-APART = ("family", "form", "shots", "new_tokens", "seed", "conventions")  # what tells traces apart but their documents
+# What tells traces apart but their documents.
+APART = ("family", "form", "shots", "new_tokens", "seed", "conventions", "label_tokens")
 KEYS = ["model", "corpus"]
 STATISTICS = {
     "spiky": Statistic("C1", "median over documents of the largest step probability at r = 1", 0.9),

@@ -1,7 +1,7 @@
 """Ties: label steps and questions at which different words have exactly the same logit, so that their order is chance.
 
 Ours, not the paper's. Logits of few bits tie often (bfloat16 has eight), those of float32 hardly ever: what is left are
-labels that begin with the same token.
+labels that begin with the same token, in traces that tell labels apart by their first tokens only.
 """
 
 import numpy as np

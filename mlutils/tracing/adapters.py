@@ -6,7 +6,6 @@ beside the weights: what it was trained on, how, and from which revision of the 
 
 import copy
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from transformers.utils.hub import has_file
 
 from mlutils import paths, sources
 from mlutils.corpora import Corpus, text_marks
-from mlutils.files import making, write_json
+from mlutils.files import making, read_json, write_json
 from mlutils.tracing import revisions
 
 WEIGHTS, ADAPTER = "adapter_model.safetensors", "adapter_config.json"
@@ -85,12 +84,8 @@ def _name(folder: Path) -> str:
 
 def read_record(folder: Path | str) -> dict:
     """Returns what stands beside an adapter's weights (`run.json`); raises OSError where it is missing or broken."""
-    try:
-        record = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-        missing = ", ".join(sorted({"name", "base", "base_revision", "trained_on"} - set(record)))
-    except (OSError, ValueError, TypeError) as error:
-        raise OSError(f"adapter {folder} has no run.json that can be read ({error}): {AGAIN}") from None
-    if missing:
+    record = read_json(Path(folder) / "run.json", OSError, f"it is the record of an adapter, {AGAIN}")
+    if missing := ", ".join(sorted({"name", "base", "base_revision", "trained_on"} - set(record))):
         raise OSError(f"adapter {folder} has a run.json without {missing}: {AGAIN}")
     return record
 
@@ -100,16 +95,9 @@ def read_trained_on(folder: Path | str, what: str = "trained_on") -> dict[str, f
 
     what: `trained_texts` for the marks of their texts in place of ids. Raises OSError for a record that cannot be read.
     """
-    known = []
-    for file in (Path(folder) / "manifest.json", Path(folder) / "run.json"):
-        if file.exists():
-            try:
-                known.append(json.loads(file.read_text(encoding="utf-8")).get(what, {}))
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise OSError(
-                    f"{file} says what a model was trained on, and cannot be read ({error}): get it again"
-                ) from None
-    return unite(known)
+    files = [file for name in ("manifest.json", "run.json") if (file := Path(folder) / name).exists()]
+    advice = "it says what a model was trained on, get it again"
+    return unite(read_json(file, OSError, advice).get(what, {}) for file in files)
 
 
 def read_base(source: Path | str) -> str | None:
@@ -126,10 +114,7 @@ def read_base(source: Path | str) -> str | None:
             f"merged already. If it is, remove {ADAPTER} and adapter_model.*; if not, give a folder that holds these "
             "alone"
         )
-    try:
-        base = json.loads(Path(file).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise AdapterError(f"{file} cannot be read ({error!r}): get the adapter again") from None
+    base = read_json(file, AdapterError, "get the adapter again").get("base_model_name_or_path")
     if not base:
         raise AdapterError(f"{file} does not name the adapter's base model: write it there (base_model_name_or_path)")
     return base
@@ -153,7 +138,7 @@ def apply_folder(model, name: str, source: Path | str):
     if (folder / "run.json").exists():
         merged = apply(model, name, folder)
     else:
-        asked = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("revision")
+        asked = read_json(folder / ADAPTER, AdapterError, "get the adapter again").get("revision")
         if asked and re.fullmatch("[0-9a-f]{40}", asked) and asked != model.revision:  # a branch says nothing
             raise AdapterError(
                 f"adapter {source} was trained from revision {asked} of {model.name!r}, here is {model.revision}: get "
@@ -187,14 +172,14 @@ def apply(model, name: str, folder: Path):
 def _merge(model, name: str, folder: Path):
     from peft import PeftModel  # takes seconds, and few runs need it
 
+    read_json(folder / ADAPTER, AdapterError, AGAIN)  # PEFT does not name a file that it cannot read
     try:
         adapted = PeftModel.from_pretrained(model.network, str(folder))
         if adapted.peft_config["default"].is_prompt_learning:
             raise ValueError(f"{adapted.peft_config['default'].peft_type.value} has no weights that can be merged")
         network = adapted.merge_and_unload(safe_merge=True)
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        file = folder / (WEIGHTS if isinstance(error, SafetensorError) else ADAPTER)
-        raise AdapterError(f"{file} of adapter {name!r} cannot be read ({error}): {AGAIN}") from error
+    except SafetensorError as error:
+        raise AdapterError(f"{folder / WEIGHTS} of adapter {name!r} cannot be read ({error}): {AGAIN}") from error
     except (ValueError, RuntimeError) as error:
         raise AdapterError(f"adapter {name!r} does not fit {model.name!r}: {str(error).splitlines()[0]}") from error
     network.eval().requires_grad_(False)

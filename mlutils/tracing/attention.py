@@ -19,9 +19,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from mlutils.tracing.engine import BadLogits, PackedEngine
 from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
+from mlutils.tracing.passes import CHANGES, Pass, Store, Tree
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.tracing.passes import CHANGES, Pass, Store, Tree
 
 SEGMENTS = ("input", "answer", "first", "shifted")
 RECORDED = "sdpa_recorded"  # the name of the attention that also records

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from mlutils.tracing import vocabulary
 from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
 from mlutils.tracing.passes import Pass, Prefix, Store, Tree
@@ -271,7 +272,7 @@ class PackedEngine:
 
 
 def eos_tokens(model: Model) -> set[int]:
-    """Returns the tokens that end a text."""
+    """Returns the tokens that end a text: those that the network's config names, and `vocabulary.end_tokens`."""
     known = model.network.generation_config or model.network.config  # a network that cannot generate has none
     eos = known.eos_token_id
-    return set(eos if isinstance(eos, list) else [eos]) - {None}
+    return set(eos if isinstance(eos, list) else [eos]) - {None} | vocabulary.end_tokens(model.tokenizer)

@@ -10,9 +10,9 @@ import torch
 from mlutils.tracing.engine import PackedEngine, Written
 from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
+from mlutils.tracing.passes import Pass
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.tracing.passes import Pass
 
 
 class HiddenView(ListView):
@@ -21,7 +21,7 @@ class HiddenView(ListView):
     name = "hidden"
 
     def __init__(self, model: Model, prompting: Prompting):
-        super().__init__(model, prompting)
+        super().__init__(model, replace(prompting, label_tokens="first"))  # steps are not kept: none is read further
         self.engine = LayeredEngine(model) if model.packed else LayeredPaddedEngine(model)
         self.state_shape = (model.config.num_hidden_layers + 1, model.config.hidden_size)
 

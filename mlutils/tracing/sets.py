@@ -1,10 +1,10 @@
 """The view `sets`: asks the model what follows each of its likely lists, for exact set marginals.
 
 It reads the readout's own model of a list. The format's opening is taken for granted. What comes next is the paper's
-step distribution: the softmax over the first tokens of the labels and none, so labels that begin with the same token
-share its logit. Whether the list goes on after a label is the mass of the separators' tokens, going on against
-stopping. The rest of the vocabulary is ignored; `mass` and `goes_on` + `stops` say how much that is. A list's tokens
-are those of the prompt and the canonical tokens of the answer's text, as the model writes it.
+step distribution: the softmax over the first tokens of the labels and none; labels that begin with the same token are
+told apart by what follows it. Whether the list goes on after a label is the mass of the separators' tokens, going on
+against stopping. The rest of the vocabulary is ignored; `mass` and `goes_on` + `stops` say how much that is. A list's
+tokens are those of the prompt and the canonical tokens of the answer's text, as the model writes it.
 
 Lists are asked for in waves, all documents of a part at once; which ones, `mlutils.sets` decides.
 """
@@ -20,9 +20,10 @@ from mlutils.sets import Expansion, Prefix
 from mlutils.tracing import vocabulary
 from mlutils.tracing.answers import NONE, format_answer, last_span
 from mlutils.tracing.engine import BadLogits
-from mlutils.tracing.engines import start_engine, too_long
+from mlutils.tracing.engines import read_on, start_engine, too_long
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.tree import Behind
 from mlutils.tracing.vocabulary import LabelTokens
 
 TOLERANCE = 0.02  # width of the bounds that is good enough
@@ -50,12 +51,10 @@ class SetsView:
     def __init__(self, model: Model, prompting: Prompting, most: int = MOST):
         self.model, self.prompting, self.engine, self.most = model, prompting, start_engine(model), most
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
-        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form)
+        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form, prompting.label_tokens)
         self._ends: dict[Prefix, Ends] = {}
-        query = prompting.template.demonstration.partition("{answer}")[0]
-        # What a prompt loses at its end comes back as the beginning of the answer.
-        bare = query.rstrip(None if prompting.conventions == "released" else " ")
-        self.gap, self.anchor = query[len(bare) :], bare.rpartition("}")[2]
+        query, self.gap = prompting.template.demonstration.partition("{answer}")[0], prompting.gap
+        self.anchor = query.removesuffix(self.gap).rpartition("}")[2]
 
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], None]:
         """Returns rows of nodes and failures for some documents."""
@@ -72,22 +71,38 @@ class SetsView:
                 [prompts[row] + tail for prefix in wave for tail in self._ends_of(prefix).sequences]
                 for row, wave in waves.items()
             ]
-            for (row, wave), outcome in zip(
-                waves.items(), self.engine.read(groups, self.label_tokens.select), strict=True
-            ):
-                if isinstance(outcome, BadLogits):
-                    failed[row] = outcome
+            outcomes = dict(zip(waves, self.engine.read(groups, self.label_tokens.select), strict=True))
+            failed |= {row: error for row, error in outcomes.items() if isinstance(error, BadLogits)}
+            places = {
+                row: self._places(prompts[row], waves[row], outcomes[row][0]) for row in waves if row not in failed
+            }
+            behind = read_on(self.model, self.engine, self.label_tokens, places)
+            failed |= {row: error for row, error in behind.items() if isinstance(error, Exception)}
+            for row, wave in waves.items():
+                if row in failed:
                     continue
-                found = self._read(wave, *outcome)
+                found = self._read(wave, *outcomes[row], behind[row])
                 nodes[row] += [{"document": ids[row], **node} for node in found]
                 expansions[row].take(wave, [(softmax(node["logits"]), 1 - node["goes_on"]) for node in found])
         failures = [{"document": ids[r], "view": self.name, "error": str(failed[r])} for r in rows if r in failed]
         return {"nodes": [node for r in rows if r not in failed for node in nodes[r]], "failures": failures}, None
 
-    def _read(self, wave: Sequence[Prefix], logits: np.ndarray, normaliser: np.ndarray) -> list[dict]:
-        """Returns the nodes of a document's wave, given what the model holds after all its sequences."""
+    def _places(self, prompt: list[int], wave: Sequence[Prefix], logits: np.ndarray) -> list:
+        """Returns for each list of a wave the tokens before the next label, and the logits (K,) there."""
+        places, at = [], 0
+        for ends in map(self._ends_of, wave):
+            places.append(([*prompt, *ends.following], logits[at]))
+            at += len(ends.sequences)
+        return places
+
+    def _read(
+        self, wave: Sequence[Prefix], logits: np.ndarray, normaliser: np.ndarray, behind: Sequence[Behind]
+    ) -> list[dict]:
+        """Returns the nodes of a document's wave, given what the model holds after all its sequences, and behind the
+        first tokens of the next label.
+        """
         nodes, at = [], 0
-        for prefix in wave:
+        for prefix, further in zip(wave, behind, strict=True):
             ends = self._ends_of(prefix)
             read = slice(at, at + len(ends.sequences))
             share = np.exp(logits[read] - normaliser[read, None])  # (sequences, K)
@@ -99,7 +114,7 @@ class SetsView:
             nodes.append(
                 {
                     "prefix": [self.labels[label] for label in prefix],
-                    **self.label_tokens.describe(logits[at], normaliser[at]),
+                    **self.label_tokens.describe(logits[at], normaliser[at], further),
                     "goes_on": goes_on / (goes_on + stops),
                     "stops": stops,
                 }

@@ -7,9 +7,10 @@ import numpy as np
 from mlutils.tracing import vocabulary
 from mlutils.tracing.answers import Answer, is_finished, parse
 from mlutils.tracing.engine import Draft, Written
-from mlutils.tracing.engines import start_engine, too_long
+from mlutils.tracing.engines import read_on, start_engine, too_long
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.tree import Behind
 from mlutils.tracing.vocabulary import LabelTokens
 
 
@@ -22,19 +23,22 @@ class ListView:
         self.variant, self.model, self.prompting, self.engine = variant, model, prompting, start_engine(model)
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
         self.state_shape = (model.config.hidden_size,)  # of what the engine keeps at a position
-        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form)
+        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form, prompting.label_tokens)
 
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], np.ndarray]:
         """Returns rows of answers, steps and failures for some documents, and their first-label states."""
         ids = self.prompting.corpus.documents["id"]
-        _, outcomes = self.write(rows)
+        prompts, outcomes = self.write(rows)
+        places = {row: self._places(prompts[row], each) for row, each in outcomes.items() if isinstance(each, Written)}
+        behind = read_on(self.model, self.engine, self.label_tokens, places)
+        outcomes |= {row: error for row, error in behind.items() if isinstance(error, Exception)}
         tables = {"answers": [], "steps": [], "failures": []}
         states = np.full((len(rows), *self.state_shape), np.nan, np.float32)
         for place, row in enumerate(rows):
             if isinstance(outcomes[row], Exception):
                 tables["failures"].append({"document": ids[row], "view": self.name, "error": str(outcomes[row])})
                 continue
-            answer, steps, first = self._read(ids[row], outcomes[row])
+            answer, steps, first = self._read(ids[row], outcomes[row], behind[row])
             tables["answers"].append(answer)
             tables["steps"] += steps
             if first is not None:
@@ -75,14 +79,25 @@ class ListView:
     def _finished(self, tokens: list[int]) -> bool:
         return is_finished(self.model.tokenizer.decode(tokens, clean_up_tokenization_spaces=False), self.form)
 
-    def _read(self, document: str, written: Written) -> tuple[dict, list[dict], int | None]:
-        """Returns the answer's row, the rows of its label steps, and the token that starts the first label."""
+    def _places(self, prompt: list[int], written: Written) -> list[tuple[list[int], np.ndarray]]:
+        """Returns the tokens before each label said, and the logits (K,) there."""
+        return [([*prompt, *written.tokens[:at]], written.logits[at]) for at in self.find_labels(written)[1]]
+
+    def _read(
+        self, document: str, written: Written, behind: Sequence[Behind] | None = None
+    ) -> tuple[dict, list[dict], int | None]:
+        """Returns the answer's row, the rows of its label steps, and the token that starts the first label.
+
+        behind: for each label step, as `LabelTokens.describe` takes it; None where nothing further was read.
+        """
         tokenizer = self.model.tokenizer
         text = tokenizer.decode(written.tokens, clean_up_tokenization_spaces=False)
         answer, firsts = self.find_labels(written)
         starts = vocabulary.offsets(tokenizer, written.tokens)
         steps, before = [], set()
-        for number, (said, at) in enumerate(zip(answer.said, firsts, strict=True), start=1):
+        for number, (said, at, further) in enumerate(
+            zip(answer.said, firsts, behind or [None] * len(firsts), strict=True), 1
+        ):
             goes_on, stops = self._what_follows(written, starts, said.end)
             steps.append(
                 {
@@ -91,7 +106,7 @@ class ListView:
                     "step": number,
                     "label": said.label,
                     "repeated": said.label in before,
-                    **self.label_tokens.describe(written.logits[at], written.normaliser[at]),
+                    **self.label_tokens.describe(written.logits[at], written.normaliser[at], further),
                     "goes_on": goes_on / (goes_on + stops) if goes_on + stops > 0 else np.nan,
                     "stops": stops,
                 }

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mlutils.corpora import Corpus
 from mlutils.traces import Trace, TraceError, Writer
-from mlutils.tracing import products
+from mlutils.tracing import products, vocabulary
 from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.hidden import HiddenView
 from mlutils.tracing.medusa import MedusaView
@@ -31,6 +31,7 @@ FAILING = 0.05  # share of documents that may fail before a run stops
 
 KINDS = (ListView, UnaryView, PairwiseView, SetsView, RatioView, OrderView, AttentionView, HiddenView, MedusaView)
 VIEWS = {view.name: view for view in KINDS}
+STEPPING = {view.name for view in (ListView, SetsView, RatioView, OrderView, MedusaView)}  # which keep label steps
 
 
 def write_trace(
@@ -53,6 +54,13 @@ def write_trace(
     corpus = prompting.corpus
     if not len(corpus):
         raise ValueError(f"{corpus.name}: the sample {corpus.sample} of split {corpus.split} holds no document to ask")
+    template = prompting.template
+    alike = vocabulary.begin_alike(model.tokenizer, corpus.labels, template.form, prompting.gap)
+    if alike and STEPPING.intersection(views):
+        how = (
+            "told apart by further tokens" if prompting.label_tokens == "whole" else "with the logit of one first token"
+        )
+        print(f"{how}: {'; '.join(map(', '.join, alike))}")
     writer = Writer(
         Path(folder),
         {
@@ -66,7 +74,9 @@ def write_trace(
             "labels": list(corpus.labels),
             "single_label": corpus.single_label,
             "views": list(views),
-            "form": prompting.template.form,
+            "form": template.form,
+            "label_tokens": prompting.label_tokens,
+            "begin_alike": alike,
             "new_tokens": prompting.new_tokens,
             "conventions": prompting.conventions,
             "pair_order": prompting.pair_order,

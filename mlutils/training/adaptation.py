@@ -21,7 +21,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
 from mlutils.corpora import Corpus, text_marks
-from mlutils.files import write_csv, write_json
+from mlutils.files import read_json, write_csv, write_json
 from mlutils.tracing import adapters
 from mlutils.tracing.models import Model
 from mlutils.training import checkpoints
@@ -161,12 +161,7 @@ class Job:
         """Returns the last whole checkpoint, None where there is none; raises FinetuningError for another job's."""
         noted = self.checkpoints / "key.json"
         if noted.exists():
-            try:
-                found = json.loads(noted.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise FinetuningError(
-                    f"{noted} cannot be read ({error}): delete {self.checkpoints} to train from the beginning"
-                ) from error
+            found = read_json(noted, FinetuningError, f"delete {self.checkpoints} to train from the beginning")
             checkpoints.refuse_other(found, self.key, self.checkpoints, FinetuningError)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(noted, self.key)

@@ -260,7 +260,8 @@ def write_mfrc_counts(files):
         '11,dev,"You owe, they said",2,0,1,0,0,0,0,1',
         "12,dev,So it goes,,,,,,,,",
         "13,test,No,0,1,0,0,0,3,0,0",
-        "14,train,Four of them,0,0,0,0,0,1,0,4",
+        "14,train,Four of them,0,0,0,0,0,0,0,4",
+        "15,train,Three and one,1,0,0,0,0,1,1,3",
     ]
     files("mfrc/mfrc_vote_counts.csv", "\n".join([header, *rows]) + "\n", packed=True)
 
@@ -268,12 +269,12 @@ def write_mfrc_counts(files):
 def test_mfrc_counts(files):
     write_mfrc_counts(files)
     corpus = corpora.load("mfrc", "all")
-    assert list(corpus.documents["id"]) == ["11", "13", "14"]
+    assert list(corpus.documents["id"]) == ["11", "13", "14", "15"]
     assert corpus.missing == ("12",)
-    assert corpus.annotators.tolist() == [3, 3, 4]
-    assert said(corpus, corpus.gold) == [{"care"}, {"purity"}, set()]
+    assert corpus.annotators.tolist() == [3, 3, 4, 4]  # nobody chooses non-moral and another label
+    assert said(corpus, corpus.gold) == [{"care"}, {"purity"}, set(), set()]
     np.testing.assert_allclose(corpus.votes[0], [0, 2 / 3, 0, 0, 1 / 3, 0])
-    np.testing.assert_allclose(corpus.votes[2, -1], 1 / 4)
+    np.testing.assert_allclose(corpus.votes[3, [1, -1]], 1 / 4)
     assert corpus.annotations is None
     publish_ids(files, "mfrc,main,13", "mfrc,main,12", "mfrc,multilabel,11")
     paper = corpora.load("mfrc", sample="paper")
@@ -618,9 +619,12 @@ def test_label_counts_of_the_real_files():
     assert len(semeval) == 886 and label_percents(semeval) == [1.6, 13.2, 39.6, 45.6]
     mfrc = corpora.load("mfrc", "all", annotations="counts")
     assert len(mfrc) == 17455 and label_percents(mfrc) == [79.2, 17.8, 2.7, 0.3] and len(mfrc.missing) == 431
+    assert list(mfrc.documents["id"][mfrc.annotators == 4]) == ["968", "1121", "1495", "2400", "3466"]
+    assert set(mfrc.annotators) == {3, 4}
     hatexplain = corpora.load("hatexplain", "all", files="parts")
     assert hatexplain.labels == ("hate", "normal", "offensive") and len(hatexplain) == 3846
-    assert hatexplain.gold.sum(axis=0).tolist() == [1187, 1563, 1096]
+    assert hatexplain.gold.sum(axis=0).tolist() == [1187, 1563, 1096]  # all: none has three different labels
+    assert corpora.describe(hatexplain)["undecided"] == 0
 
 
 @mirror

@@ -160,7 +160,7 @@ def test_a_release_without_a_train_split_is_trained_on_what_else_there_is(writte
     write_mfrc_counts(written)
     rewrite("mfrc/mfrc_vote_counts.csv", lambda content: content.replace(b",train,", b",dev,"))
     test = corpora.load("mfrc", "test", annotations="counts")
-    assert list(corpora.training_documents(test, annotations="counts").documents["id"]) == ["11", "14"]
+    assert list(corpora.training_documents(test, annotations="counts").documents["id"]) == ["11", "14", "15"]
 
 
 # -- copies of tested texts ------------------------------------------------------------------------------------------

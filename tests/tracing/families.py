@@ -1,5 +1,7 @@
 """Tiny random models of the decoder families that the installed transformers has."""
 
+from types import SimpleNamespace
+
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -16,9 +18,10 @@ PADDED = (
     "gemma", "gemma2", "glm4_moe", "got_ocr2", "gpt2", "gpt_bigcode", "gpt_neox_japanese", "gpt_oss", "granite_swa",
     "granitemoe_swa", "hrm_text", "hunyuan_v1_moe", "hy_v3", "hy_v4", "hyperclovax", "inkling2_text", "inkling_text",
     "internlm3", "iquestcoder", "jais2", "jetmoe", "kolibri1", "laguna", "lfm2", "llama4_text", "mamba", "mellum",
-    "mimo_v2_flash", "minimax", "minimax_m2", "minimax_m3_vl_text", "mpt", "nanochat", "nemotron_h", "olmo_hybrid",
-    "openai-gpt", "persimmon", "phimoe", "roberta", "rwkv", "solar_open", "vaultgemma", "xglm",
+    "mimo_v2_flash", "minimax", "minimax_m2", "minimax_m3_vl_text", "moshi", "mpt", "nanochat", "nemotron_h",
+    "olmo_hybrid", "openai-gpt", "persimmon", "phimoe", "roberta", "rwkv", "solar_open", "vaultgemma", "xglm",
 )  # fmt: skip
+TOKENIZER = SimpleNamespace(added_tokens_decoder={}, eos_token_id=None)  # names no token that ends a text
 SIZES = dict(
     vocab_size=120, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, head_dim=8, max_position_embeddings=512, bos_token_id=None, eos_token_id=None,

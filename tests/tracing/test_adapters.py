@@ -108,7 +108,7 @@ def test_an_adapter_of_other_weights_is_refused(llama, place):
     with pytest.raises(OSError, match="does not fit"):
         adapters.apply(dataclasses.replace(llama, network=narrow), "random-llama+one", home)
     (home / "run.json").write_text("{")
-    with pytest.raises(OSError, match="no run.json that can be read"):
+    with pytest.raises(OSError, match="run.json cannot be read .*it is the record of an adapter, train it again"):
         models.load("random-llama+one", "cpu", "float32", [place])
 
 
@@ -152,9 +152,9 @@ def test_a_broken_record_is_named_and_its_neighbour_is_not_to_blame(llama, place
     adapters.save(tune(llama.network, 2), two, record("random-llama+two", llama))
     (two / "run.json").write_bytes(content)
     assert models.load("random-llama+one", "cpu", "float32", [place]).name == "random-llama+one"
-    with pytest.raises(
-        OSError, match=f"adapter {re.escape(str(two))} has (no run.json that can be read|a run.json wi)"
-    ):
+    where = re.escape(str(two))
+    problem = f"{where}/run.json (cannot be read|holds a list)|adapter {where} has a run.json without base, "
+    with pytest.raises(OSError, match=problem):
         models.load("random-llama+two", "cpu", "float32", [place])
     with pytest.raises(
         OSError, match=r"llama\+lost'.* which hold .*one, random-llama\+two \(its run.json cannot be read"
@@ -168,6 +168,12 @@ def test_damaged_files_of_an_adapter_are_named(place, name, left):
     file = place / "adapters" / "random-llama+one" / name
     file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
     with pytest.raises(OSError, match=rf"{name}.*cannot be read.*(train it again|get the adapter again)"):
+        models.load("random-llama+one", "cpu", "float32", [place])
+
+
+def test_a_config_that_is_no_object_is_named(place):
+    (place / "adapters" / "random-llama+one" / "adapter_config.json").write_text("[]")
+    with pytest.raises(OSError, match="one.adapter_config.json holds a list, not an object: train it again"):
         models.load("random-llama+one", "cpu", "float32", [place])
 
 

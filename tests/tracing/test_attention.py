@@ -23,9 +23,9 @@ from mlutils.tracing.attention import SEGMENTS, AttentionView, Reading, ReadPass
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import BadLogits, Written
 from mlutils.tracing.models import Model, has_plain_attention
+from mlutils.tracing.passes import Pass
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.tracing.passes import Pass
 from tests.readouts.test_steps import calls
 
 ANSWERS = {  # what documents are made to say, in turn

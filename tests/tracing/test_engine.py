@@ -178,7 +178,7 @@ def test_sliding_windows_are_packed_exactly(family, length):
     # Of Gemma's two layers one sees a window and one all, each with a rotary base of its own.
     changes = dict(sliding_window=120, max_position_embeddings=2048, num_hidden_layers=2)
     changes |= dict(layer_types=["sliding_attention", "full_attention"]) if family == "gemma3_text" else {}
-    model = models.Model(family, families.build(family, 250, **changes), None, "test", True)
+    model = models.Model(family, families.build(family, 250, **changes), families.TOKENIZER, "test", True)
     assert models.has_plain_attention(model.network.config) and models.has_windows(model.network.config)
     rng = np.random.default_rng(0)
     prompts = [prompt + rng.integers(5, 250, 150).tolist() * (n % 2) for n, prompt in enumerate(sequences(4, length))]

@@ -5,13 +5,14 @@ import copy
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
 
-from mlutils.tracing import models
-from mlutils.tracing.engine import Draft, PackedEngine
+from mlutils.tracing import models, padded
+from mlutils.tracing.engine import Draft, PackedEngine, shared_beginning
 from mlutils.tracing.engines import start_engine
 from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
-from tests.tracing.families import PACKED, PADDED, build
+from tests.tracing.families import PACKED, PADDED, TOKENIZER, build
 
 SELECT, NEW = list(range(100)), 4
 LONGROPE = dict(rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=50, factor=8.0)
@@ -31,7 +32,7 @@ VARIANTS = {
 }
 # Those that cannot be packed, by how they are asked.
 WAYS = {
-    "shared": ["gemma2", "gpt_oss", "bloom", "mpt", "gpt2"],
+    "shared": ["gemma2", "gpt_oss", "bloom", "mpt", "gpt2", "moshi"],
     "padded": ["mamba"],
     "alone": ["rwkv", "roberta"],
 }
@@ -73,7 +74,7 @@ def test_logits_are_the_networks_own(family, changes, packed):
     network = build(family, **changes)
     assert models.has_plain_attention(network.config) == packed
     assert models.is_causal(network)
-    model = Model(family, network, None, "test", packed)
+    model = Model(family, network, TOKENIZER, "test", packed)
     engine = start_engine(model)
     assert type(engine) is (PackedEngine if packed else PaddedEngine)
     check(network, engine)
@@ -91,7 +92,7 @@ def test_logits_of_packed_families_depend_on_what_stands_before(family):
 @pytest.mark.parametrize("family", ["cohere", "nanochat", "gemma"])
 def test_the_head_is_the_networks_own_where_a_family_is_packed_that_is_not_yet(family):
     network = build(family)
-    check(network, PackedEngine(Model(family, network, None, "test", True)))
+    check(network, PackedEngine(Model(family, network, TOKENIZER, "test", True)))
 
 
 @pytest.mark.parametrize("family", ["granite-16", "cohere-16", "gemma2-capped"])
@@ -109,18 +110,38 @@ def test_all_that_is_packed_is_tested():
 
 @pytest.mark.parametrize("family, way", [(f, w) for w, families in WAYS.items() for f in families])
 def test_ways_of_asking(family, way, capsys):
-    engine = PaddedEngine(Model(family, build(family), None, "test", False))
+    engine = PaddedEngine(Model(family, build(family), TOKENIZER, "test", False))
     assert engine.way == way and engine.tokens == engine.passes == 0
     assert ("padding changes its answers" in capsys.readouterr().out) == (way == "alone")
 
 
 def test_a_shared_beginning_is_computed_once():
-    model = Model("bloom", build("bloom"), None, "test", False)
+    model = Model("bloom", build("bloom"), TOKENIZER, "test", False)
     engine, asked = PaddedEngine(model), sequences(10, prefix=300)
     engine.read([[s, s + [7], s + [8, 9]] for s in asked], SELECT)
     engine.write(asked, SELECT, lambda t: False, NEW, Draft())
     whole = sum(3 * len(s) + 3 for s in asked) + sum(len(s) + NEW - 1 for s in asked)
-    assert engine.tokens == 300 + sum(len(s) - 300 + 3 - 1 + 3 for s in asked) + sum(
-        len(s) - 300 + NEW - 1 for s in asked
-    )
+    beginning = shared_beginning(asked)
+    behind = sum(len(sequence) - beginning for sequence in asked)
+    # The last token of a document is asked with each of its questions, which pad it.
+    assert engine.tokens == beginning + behind + 10 * (3 + 3 - 1) + behind + 10 * (NEW - 1)
     assert whole > 5 * engine.tokens
+
+
+@pytest.mark.parametrize("prompt", [range(5, 9), [5] * 12])
+def test_a_cache_that_forgets_what_attention_does_not_is_not_used(prompt, monkeypatch):
+    """Moshi's plain pass has no window, transformers' cache has: answers changed where they were longer than it."""
+    network = build("moshi", sliding_window=8)
+    monkeypatch.setattr(padded, "DynamicCache", lambda: DynamicCache(config=network.config))
+    engine = PaddedEngine(Model("moshi", network, TOKENIZER, "test", False))
+    assert engine.way == "shared"
+    (written,) = engine.write([list(prompt)], SELECT, lambda t: False, 5, Draft())
+    assert engine.way == "alone" == PaddedEngine(engine.model).way
+    assert written.tokens == [int(plain(network, [*prompt, *written.tokens[:at]]).argmax()) for at in range(5)]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "cohere2_moe"])
+def test_windows_that_attention_has_too_are_shared(family):
+    engine = PaddedEngine(Model(family, build(family), TOKENIZER, "test", False))
+    engine.write(sequences(2), SELECT, lambda t: False, 2, Draft())
+    assert engine.way == "shared" and engine.model.network.config.get_text_config().sliding_window == 8

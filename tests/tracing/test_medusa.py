@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,16 @@ def test_a_head_is_read_as_many_states_before_as_its_number(scripted, model, wei
             assert row["label"] == ["joy", "anger"][step - 1] and np.isnan([row["goes_on"], row["stops"]]).all()
     assert set(rows) == expected
     assert (form == "json") == (("medusa-head=3", 1) in expected)  # a comma list begins at once
+
+
+def test_later_heads_cannot_tell_apart_what_begins_alike(model, corpus, scripted):
+    """Head 0 is read behind the shared token; the others give it to both labels."""
+    alike = replace(corpus, labels=("hate", "hate speech", "joy"))
+    view = medusa.MedusaView(model, prompting(alike, "comma"))
+    _, tables, *_ = scripted(" joy, hate speech\n", "comma", view)
+    assert not tables["failures"]
+    shared = {row["variant"]: row["logits"][0] == row["logits"][1] for row in tables["steps"] if row["step"] == 2}
+    assert shared == {"medusa-head=0": False} | {f"medusa-head={number}": True for number in range(1, HEADS + 1)}
 
 
 def test_head_zero_is_the_list(trace):

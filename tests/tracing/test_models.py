@@ -234,6 +234,9 @@ def test_a_peft_folder_of_others_is_taken_with_a_word(folder, llama, tmp_path, c
     _edit(tmp_path / "peft" / "adapter_config.json", revision=None, base_model_name_or_path=None)
     with pytest.raises(OSError, match="does not name the adapter's base model"):
         load(tmp_path / "peft")
+    (tmp_path / "peft" / "adapter_config.json").write_text("[]")
+    with pytest.raises(OSError, match="adapter_config.json holds a list, not an object: get the adapter again"):
+        load(tmp_path / "peft")
 
 
 def test_adapters_that_cannot_be_merged_are_refused(folder, llama, tmp_path):
@@ -256,9 +259,10 @@ def test_adapters_that_cannot_be_merged_are_refused(folder, llama, tmp_path):
 def test_a_folder_says_what_it_was_trained_on_in_either_record(name, folder):
     (folder / name).write_text(json.dumps({"trained_on": {"foxes": ["d3"]}}))
     assert load(folder).trained_on == {"foxes": {"d3"}}
-    (folder / name).write_text("{")
-    with pytest.raises(OSError, match=f"{name} says what a model was trained on, and cannot be read"):
-        load(folder)
+    for damaged in ("{", "[]"):
+        (folder / name).write_text(damaged)
+        with pytest.raises(OSError, match=f"{name} (cannot be read|holds a list).*it says what a model was trained on"):
+            load(folder)
 
 
 # -- families ----------------------------------------------------------------------------------------------------------

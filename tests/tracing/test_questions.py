@@ -12,12 +12,12 @@ from transformers import AutoTokenizer
 
 from mlutils import paths, readouts
 from mlutils.traces import Trace, TraceError
-from mlutils.tracing import models, prompts, questions, views, vocabulary
+from mlutils.tracing import models, prompts, quantised, questions, views, vocabulary
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import BadLogits
 from mlutils.tracing.prompting import Prompting, pair_up
 
-SMOLLM2 = paths.cache() / "models" / models.DEFAULT
+SMOLLM2 = paths.cache() / "models" / f"{models.DEFAULT}-{quantised.UNPACKED}"
 GOEMOTIONS = ["admiration", "anger", "fear", "joy", "optimism", "sadness", "surprise", "none"]
 
 

@@ -10,7 +10,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from mlutils.tracing import models, prompts, views, vocabulary
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import PackedEngine
-from mlutils.tracing.padded import PaddedEngine
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
 

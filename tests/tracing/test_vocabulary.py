@@ -1,13 +1,17 @@
 """First tokens of labels and the tokens that go on or stop, on two tokenizers."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers import models as kinds
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from mlutils.tracing import models, prompts, vocabulary
 from mlutils.tracing.answers import FORMS, format_answer, parse
+from mlutils.tracing.engine import eos_tokens
 from mlutils.tracing.vocabulary import LabelTokens
 
 LABELS = ("joy", "anger", "angst", "anticipation")
@@ -50,6 +54,31 @@ def test_separators_part_going_on_from_stopping(llama, form):
             assert ids[at + 1] in groups[f"open_{name}"]
         else:
             assert ids[at] in groups[name]
+
+
+def chat(llama, named):
+    """The tokenizer of a chat model: it names one end, and holds another beside it; a tag of HTML ends nothing."""
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.add_tokens(["</s>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|endoftext|>", "<|im_end|>"]})
+    tokenizer.eos_token = named
+    return tokenizer
+
+
+@pytest.mark.parametrize("named", ["<|im_end|>", "<|endoftext|>"])
+@pytest.mark.parametrize("config", [None, "eos", "both"])
+def test_both_ends_of_a_chat_model_end_a_text(llama, named, config):
+    """A GGUF of Qwen names `<|im_end|>` alone; a config may name one, several or none."""
+    tokenizer = chat(llama, named)
+    eos, both = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    network = copy.copy(llama.network)
+    network.generation_config = GenerationConfig(eos_token_id={None: None, "eos": eos, "both": both}[config])
+    model = replace(llama, network=network, tokenizer=tokenizer)
+    own = llama.tokenizer.convert_tokens_to_ids("<eos>")  # special and an end as well
+    assert eos_tokens(model) == vocabulary.end_tokens(tokenizer) == {own, *both}
+    for form in ("comma", "the"):
+        assert set(both) <= set(LabelTokens(tokenizer, LABELS, form).separators["stops"])
+    assert eos_tokens(llama) == {own}
 
 
 def test_single_labels_decide_nothing(llama):
@@ -182,3 +211,64 @@ def test_nothing_changes_for_tokenizers_that_mark_nothing(llama):
         wanted = [vocabulary.encode(tokenizer, gap + word)[0] for word in words]
         assert vocabulary.answer_tokens(tokenizer, words, conventions) == wanted
     assert vocabulary._texts(tokenizer) == tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+
+
+# -- characters of several tokens --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("labels", [
+    ("радость", "рад", "гнев", "грусть"), ("é", "è", "ê"), ("😀", "😃", "😀😃"), ("怒り", "怒", "怖さ"),
+])  # fmt: skip
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_whose_first_character_takes_several_tokens_are_told_apart(llama, labels, form):
+    """Bytes: all Cyrillic letters of a kind begin with one token, and é and è part within their only character."""
+    tokens = LabelTokens(llama.tokenizer, labels, form)
+    forks = tokens.forks(np.zeros(len(tokens.select)))
+    rng = np.random.default_rng(0)
+    behind = {path: rng.normal(size=len(tokens.tree.select)) for path in forks}
+    held = tokens.describe(np.zeros(len(tokens.select)), 9.0, behind)["logits"]
+    assert len(set(held)) == len(labels) + 1
+    assert len(set(tokens.describe(np.zeros(len(tokens.select)), 9.0)["logits"])) == 1
+
+
+class Bytes:
+    """A tokenizer of bytes that decodes each byte of an unfinished character as a mark, as byte fallback does."""
+
+    eos_token_id = None
+
+    def __call__(self, text, **_):
+        return {"input_ids": list(text.encode())}
+
+    def __len__(self):
+        return 256
+
+    def decode(self, ids, **_):
+        text = bytes(ids)
+        whole = max(i for i in range(len(text) + 1) if i == len(text) or text[i] & 0xC0 != 0x80)
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            start = max(i for i in range(whole) if text[i] >= 0xC0)
+            return text[:start].decode() + "\ufffd" * (len(text) - start)
+
+    def batch_decode(self, rows):
+        return list(map(self.decode, rows))
+
+
+def test_a_character_is_held_by_its_first_token_whatever_unfinished_ones_decode_to():
+    ids = Bytes()("ああ, い")["input_ids"]
+    starts = vocabulary.offsets(Bytes(), ids)
+    assert [vocabulary.token_at(starts, i) for i in range(5)] == [0, 3, 6, 7, 8]
+    path = vocabulary._find_path(Bytes(), '"ああ", "い"', 7, 8)
+    assert bytes(path).decode() == "い"
+
+
+def test_labels_that_a_tokenizer_cannot_tell_apart_are_refused_by_name():
+    class Deaf(Bytes):
+        def __call__(self, text, **_):
+            return {"input_ids": [0 if b > 127 else b for b in text.encode("latin-1")]}
+
+        def decode(self, ids, **_):
+            return "".join(map(chr, ids))
+
+    with pytest.raises(ValueError, match="writes 'é', 'è' with the tokens of another label: rename them, or take"):
+        LabelTokens(Deaf(), ("é", "joy", "è"), "json")
+    assert LabelTokens(Deaf(), ("é", "joy", "è"), "json", "first").first[0]
