@@ -1,4 +1,12 @@
-"""Verdicts on the paper's claims C1-C13: a statistic, named before looking, against the value that decides it."""
+"""Verdicts on the paper's claims C1-C13: a statistic, named before looking, against the value that decides it.
+
+Twenty copies of one answer are one case. So beside n stands how many *different answers* its cases come to: the
+exponential of the entropy of how often each list is given to the documents that n counts (each once; a list is the
+different labels that are said, in their order), and in the smallest group where groups are compared. A claim about
+lists cannot be told below FEWEST_ANSWERS of them, whatever n is. About lists are C1 to C10: their statistics read what
+generated answers say, or label steps of them. C11 and C12 score readouts against annotators: they are about documents,
+and their number of different answers stays empty.
+"""
 
 from dataclasses import dataclass
 
