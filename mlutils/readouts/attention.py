@@ -97,6 +97,6 @@ def _tabulate(
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     counts = {"steps": len(table), "documents": table["document"].nunique(), "different": np.nan}
     if "list" in trace.settings["views"]:
-        read = trace.documents["id"].isin(table["document"])
-        counts["different"] = answers.count_different(answers.read_lists(trace)[read])
+        later = trace.documents["id"].isin(table["document"])
+        counts["different"] = answers.count_different(answers.read_lists(trace)[later])
     return names.assign(mean=means, low=low, high=high, **counts)
