@@ -41,9 +41,8 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
         for quantity in found.itertuples():
             if title := TITLES.get((quantity.segment, quantity.quantity)):
                 row[title] = _write(quantity.mean, quantity.low, quantity.high)
-        rows.append(
-            row | {"steps": str(found["steps"].iloc[0]), "documents": write_count(*found[["documents", "different"]].iloc[0])}
-        )
+        documents = write_count(*found[["documents", "different"]].iloc[0])
+        rows.append(row | {"steps": str(found["steps"].iloc[0]), "documents": documents})
     for printed in published[published["corpus"].isin(table["corpus"])].to_dict("records"):
         row = {"corpus": corpus_title(printed["corpus"]), "model": printed["model"], "prompts": "published"}
         row |= {TITLES[name, "per_token"]: f"{printed[column]:g}" for name, column in PUBLISHED.items()}
