@@ -84,8 +84,8 @@ def shapes(
         axis.set(xlim=(-0.55, len(places) - 0.45), ylim=(-0.03, 1.03))
 
     across = {2: 5, 4: 4}.get(len(places), WIDE)
-    height = 2.1 if across == WIDE else 1.55
-    below = "number of steps (of different answers): last / intermediate"
+    height = 2.25 if across == WIDE else 1.7
+    below = "steps (different answers): last / intermediate"
     fig = grid(table, draw, title, below, height, across)
     groups = [
         Patch(facecolor=SHADES[group], edgecolor=COLOURS[group], label=f"{side}: {group} step")

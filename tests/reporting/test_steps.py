@@ -205,7 +205,7 @@ def test_many_models_stand_in_lines_with_one_label_below(table):
     titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles == [f"{m}\n{c}" for c in ("SemEval", "MFRC") for m in "abc"]
     assert [axis.get_xlabel() for axis in fig.axes] == [""] * 5 + [
-        "number of steps (of different answers): last / intermediate"
+        "steps (different answers): last / intermediate"
     ]
     wide = reporting.steps.largest(both).axes
     assert [axis.get_xlabel() != "" for axis in wide] == [False] * 4 + [True, False]
