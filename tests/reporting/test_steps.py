@@ -204,9 +204,7 @@ def test_many_models_stand_in_lines_with_one_label_below(table):
     fig = reporting.steps.second(both, steps.summarise(both))  # six places a panel: two panels side by side
     titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles == [f"{m}\n{c}" for c in ("SemEval", "MFRC") for m in "abc"]
-    assert [axis.get_xlabel() for axis in fig.axes] == [""] * 5 + [
-        "steps (different answers): last / intermediate"
-    ]
+    assert [axis.get_xlabel() for axis in fig.axes] == [""] * 5 + ["steps (different answers): last / intermediate"]
     wide = reporting.steps.largest(both).axes
     assert [axis.get_xlabel() != "" for axis in wide] == [False] * 4 + [True, False]
 
