@@ -240,8 +240,7 @@ def climb(
         for name, statistic in LADDER.items():
             i = quantities.index(name)
             ends = _ends(np.tensordot(drawn[..., i], weights, ([1], [0])))
-            n = int(counted[..., i].all(axis=0).sum())
-            numbers = (float(weights @ values[:, i]), *ends, n)
+            numbers = (float(weights @ values[:, i]), *ends, int(counted[..., i].all(axis=0).sum()))
             rows.append(claims.judge(statistic, model, place[0], *numbers, different=np.fmin.reduce(different)[i]))
     return rows
 
