@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mlutils import paths
+from mlutils.readouts import claims
 from mlutils.reporting.results import MARK, insert_tables
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,6 +69,23 @@ def test_findings_are_numbers_of_the_claims(grid, claim, model, statistic, corpu
     written = {f"{100 * value:.0f} %", f"{value:.2f}", f"{value:.2f} [{low:.2f}, {high:.2f}]"}
     written.add(f"{value:.2f} bits [{low:.2f}, {high:.2f}]")
     assert digits in README and digits in written
+
+
+@pytest.mark.parametrize("grid", ["laptop", "real"])
+def test_no_claim_about_lists_is_told_on_few_cases_or_answers(grid):
+    table = pd.read_csv(paths.FIGURES / grid / "claims.csv")
+    told = table[table["verdict"] != claims.VERDICTS[2]]
+    lists = ~told["claim"].isin(claims.ABOUT_DOCUMENTS)
+    assert "different" in table, f"make paper GRID={grid} anew: its verdicts are older than the rule on answers"
+    assert (told["n"] >= claims.FEWEST).all() and (told.loc[lists, "different"] >= claims.FEWEST_ANSWERS).all()
+    assert told.loc[~lists, "different"].isna().all()
+
+
+def test_numbers_of_different_answers_are_those_of_the_claims():
+    """RESULTS says on how many different answers a verdict rests where one list is given to most documents."""
+    said = re.findall(r"(\d+\.\d) different answers", README + RESULTS)
+    known = pd.concat([pd.read_csv(paths.FIGURES / grid / "claims.csv") for grid in ("laptop", "real")])
+    assert said and set(said) <= {f"{each:.1f}" for each in known["different"].dropna()}
 
 
 def test_the_headline_finding_is_a_row_of_the_alignment():

@@ -1,6 +1,18 @@
 """Reads answers out of traces: label steps to quantities, stored logits to label probabilities. Loads no model."""
 
-from mlutils.readouts import alignment, attention, bradley_terry, changes, claims, medusa, sets, steps, ties, variants
+from mlutils.readouts import (
+    alignment,
+    answers,
+    attention,
+    bradley_terry,
+    changes,
+    claims,
+    medusa,
+    sets,
+    steps,
+    ties,
+    variants,
+)
 from mlutils.readouts.methods import METHODS, Method, from_trace, readable, select
 from mlutils.readouts.probabilities import (
     compare_to_none,
@@ -21,6 +33,7 @@ __all__ = [
     "METHODS",
     "Method",
     "alignment",
+    "answers",
     "attention",
     "bradley_terry",
     "changes",

@@ -12,15 +12,15 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from mlutils import metrics
-from mlutils.readouts import alignment, claims, methods, steps
+from mlutils.readouts import alignment, answers, claims, methods, steps
 from mlutils.readouts.claims import Statistic
-from mlutils.readouts.model_names import BASE, parse
+from mlutils.readouts.model_names import BASE, name_tuned, parse
 
 ALL = "all"  # the seed of a row over all seeds
 FEWEST_SEEDS = 3  # for a row over all seeds
 RESAMPLES, WORK, CHUNK = 10_000, 20_000_000, 4_000_000  # of documents; numbers drawn in all, and at a time
 KEYS = ["corpus", "documents", "base", "tuning", "tuned_on", "shots", "seed"]
-COLUMNS = [*KEYS, "seeds", "quantity", "mean", "low", "high", "n"]
+COLUMNS = [*KEYS, "seeds", "quantity", "mean", "low", "high", "n", "different"]
 TUNED = {
     "top1_first": Statistic("C1", "largest step probability at r = 1, tuned minus base", 0),
     "entropy_first": Statistic("C10", "entropy at r = 1 in bits, tuned minus base", 0, above=False),
@@ -124,17 +124,18 @@ def separate(traces: Sequence) -> tuple[list, dict[str, object]]:
     return plain, tuned
 
 
-def count(trace, conventions: str = "ours") -> tuple[pd.DataFrame, pd.DataFrame]:
+def count(trace, conventions: str = "ours", repeats: str = "excluded") -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the sums and the counts whose ratio each quantity is, documents (index) by quantities.
 
-    top1_first, top1_later, entropy_first, entropy_later (bits): of the label steps r = 1 and r >= 2; second_next: of
-    the intermediate steps, those whose second label is said next; second_never: of the others, those whose second label
-    is never said later (Table 4). alphabetical: of the answers with two or more labels; several: answers with two or
-    more labels; labels: distinct labels of an answer; unread: answers with another status than ok or none; micro_f1:
-    against gold. `<metric> <readout>`: NLL, L1, example-F1 against vote shares (F1 against gold where there are none).
+    top1_first, top1_later, entropy_first, entropy_later (bits): of the label steps r = 1 and r >= 2 (repeats: as in
+    `steps.tabulate`); second_next: of the intermediate steps, those whose second label is said next; second_never: of
+    the others, those whose second label is never said later (Table 4). alphabetical: of the answers with two or more
+    labels; several: answers with two or more labels; labels: distinct labels of an answer; unread: answers with another
+    status than ok or none; micro_f1: against gold. `<metric> <readout>`: NLL, L1, example-F1 against vote shares (F1
+    against gold where there are none).
     """
     documents = pd.Index(trace.documents["id"])
-    table = steps.tabulate(trace, conventions=conventions)
+    table = steps.tabulate(trace, conventions=conventions, repeats=repeats)
     at, sums, counts = documents.get_indexer(table["document"]), {}, {}
 
     def add(name, where, values):
@@ -149,17 +150,17 @@ def count(trace, conventions: str = "ours") -> tuple[pd.DataFrame, pd.DataFrame]
     add("second_next", ~table["last"], table["second_is_next"])
     add("second_never", table["second_is_next"] == 0, ~said)
 
-    answers = trace.answers[trace.answers["variant"] == "list"].set_index("document").reindex(documents)
-    asked = answers["status"].notna().to_numpy()
-    several = answers["said"].map(np.size).to_numpy() * asked >= 2
-    ordered = [i for i in np.flatnonzero(several) if list(said := answers["said"].iloc[i]) == sorted(said)]
+    given = trace.answers[trace.answers["variant"] == "list"].set_index("document").reindex(documents)
+    asked = given["status"].notna().to_numpy()
+    several = given["said"].map(np.size).to_numpy() * asked >= 2
+    ordered = [i for i in np.flatnonzero(several) if list(said := given["said"].iloc[i]) == sorted(said)]
     answered, gold = trace.said(), trace.gold
     sizes = answered.sum(axis=1) + gold.sum(axis=1)
     for name, above, below in (
         ("alphabetical", np.isin(np.arange(len(documents)), ordered), several),
         ("several", several, asked),
         ("labels", answered.sum(axis=1), asked),
-        ("unread", ~answers["status"].isin(["ok", "none"]).to_numpy(), asked),
+        ("unread", ~given["status"].isin(["ok", "none"]).to_numpy(), asked),
         ("micro_f1", 2 * (answered & gold).sum(axis=1), sizes),
     ):
         sums[name], counts[name] = np.where(asked, above, 0.0), np.where(asked, below, 0.0)
@@ -174,21 +175,24 @@ def count(trace, conventions: str = "ours") -> tuple[pd.DataFrame, pd.DataFrame]
     return pd.DataFrame(sums, index=documents), pd.DataFrame(counts, index=documents)
 
 
-def compare(traces: Sequence, conventions: str = "ours", seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare(
+    traces: Sequence, conventions: str = "ours", seed: int = 0, repeats: str = "excluded"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns two tables of COLUMNS: the level of each quantity for every trace, and tuned minus base.
 
     All traces of one base model and sample stand on the documents that all of them have; intervals (95 %) resample
     documents, the same for all of them, so that differences are paired. Three or more seeds have a row `all`: the mean
     over seeds, its interval from resampling seeds and documents together. A tuned model is compared with its base asked
-    with as many demonstrations; without one it has no difference. n: documents that have a say. A share of 0 or 1 has
-    the exact interval of as many documents. Raises ValueError as `choose` does, and where traces share no document.
+    with as many demonstrations; without one it has no difference. n: documents that have a say; different: answers to
+    them, of the model and seed with the fewest. A share of 0 or 1 has the exact interval of as many documents. Raises
+    ValueError as `choose` does, and where traces share no document.
     """
     chosen, levels, differences = choose(traces), [], []
     for group in dict.fromkeys(map(_group, chosen)):
         members = [trace for trace in chosen if _group(trace) == group]
         names = [(parse(trace.settings["model"]), int(trace.settings["shots"])) for trace in members]
         places = pd.DataFrame([[n.tuning, n.tuned_on, shots, n.seed] for n, shots in names], columns=KEYS[3:])
-        values, drawn, counted, quantities = _resample(members, conventions, seed)
+        values, drawn, counted, quantities, different = _resample(members, conventions, seed, repeats)
         for (tuning, tuned_on, shots), found in places.groupby(KEYS[3:6], sort=False):
             sets = {each: [i] for i, each in found["seed"].items()}
             sets |= {ALL: list(found.index)} if len(sets) >= FEWEST_SEEDS else {}
@@ -197,16 +201,21 @@ def compare(traces: Sequence, conventions: str = "ours", seed: int = 0) -> tuple
                 key = [*group, tuning, tuned_on, shots, each, len(rows)]
                 level = _average(values[rows], drawn[:, rows], seed)
                 n = counted[rows].any(axis=0).sum(axis=0)
-                levels += _rows(key, quantities, *level, n, exact=True)
+                levels += _rows(key, quantities, *level, n, np.fmin.reduce(different[rows]), exact=True)
                 if len(base) and tuning != BASE:
                     change = (level[0] - values[base[0]], level[1] - drawn[:, base[0]])
-                    both = np.minimum(n, counted[base[0]].sum(axis=0))
-                    differences += _rows(key, quantities, *change, both)
+                    both = np.minimum(n, counted[base[0]].sum(axis=0)), np.fmin.reduce(different[[base[0], *rows]])
+                    differences += _rows(key, quantities, *change, *both)
     return pd.DataFrame(levels, columns=COLUMNS), pd.DataFrame(differences, columns=COLUMNS)
 
 
 def climb(
-    traces: Sequence, sizes: Mapping[str, int], ladder: Sequence[str], conventions: str = "ours", seed: int = 0
+    traces: Sequence,
+    sizes: Mapping[str, int],
+    ladder: Sequence[str],
+    conventions: str = "ours",
+    seed: int = 0,
+    repeats: str = "excluded",
 ) -> list[dict]:
     """Returns rows of `claims.judge` on C10 for base models of one kind and different size, by the statistics LADDER:
     the slope of a quantity on log10 of the parameters, least squares, documents resampled.
@@ -224,15 +233,15 @@ def climb(
         if len(members) < 2:
             continue
         members.sort(key=lambda each: sizes[each.settings["model"]])
-        values, drawn, counted, quantities = _resample(members, conventions, seed)
+        values, drawn, counted, quantities, different = _resample(members, conventions, seed, repeats)
         tenfold = np.log10([sizes[each.settings["model"]] for each in members])
         weights = (tenfold - tenfold.mean()) / ((tenfold - tenfold.mean()) ** 2).sum()
         model = f"{members[0].settings['model']} to {members[-1].settings['model']}, {shots} shots"
         for name, statistic in LADDER.items():
             i = quantities.index(name)
             ends = _ends(np.tensordot(drawn[..., i], weights, ([1], [0])))
-            n = int(counted[..., i].all(axis=0).sum())
-            rows.append(claims.judge(statistic, model, place[0], float(weights @ values[:, i]), *ends, n))
+            numbers = (float(weights @ values[:, i]), *ends, int(counted[..., i].all(axis=0).sum()))
+            rows.append(claims.judge(statistic, model, place[0], *numbers, different=np.fmin.reduce(different)[i]))
     return rows
 
 
@@ -252,16 +261,11 @@ def judge(differences: pd.DataFrame) -> list[dict]:
         model = f"{name_tuned(base, tuning, tuned_on)}, {shots} shots"
         model += "" if seed == ALL else f", seed {seed}"
         model += f", {documents}" if samples[corpus] > 1 else ""
-        told = group.set_index("quantity")[["mean", "low", "high", "n"]].reindex(TUNED)
+        told = group.set_index("quantity")[["mean", "low", "high", "n", "different"]].reindex(TUNED)
         for quantity, row in told.iterrows():
             numbers = (row["mean"], row["low"], row["high"], int(np.nan_to_num(row["n"])))
-            rows.append(claims.judge(TUNED[quantity], model, corpus, *numbers))
+            rows.append(claims.judge(TUNED[quantity], model, corpus, *numbers, different=row["different"]))
     return rows
-
-
-def name_tuned(base: str, tuning: str, tuned_on: str) -> str:
-    """Returns the name of a model without seeds, short where all stages saw one corpus."""
-    return base if tuning == BASE else f"{base}+{tuning}-{tuned_on}"
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
@@ -276,18 +280,16 @@ def find_sizes(records: Iterable[dict]) -> dict[str, int]:
     return {parse(model["name"]).base: int(model["parameters"]) for model in models if model.get("parameters")}
 
 
-def _resample(traces, conventions, seed):
+def _resample(traces, conventions, seed, repeats):
     """Returns the values (T, Q) on the documents that all T traces have, as many resampled ones (resamples, T, Q),
-    which documents have a say, bool (T, D, Q), and the names of the Q quantities.
+    which documents have a say, bool (T, D, Q), the names of the Q quantities, and `_count_different` of them, (T, Q).
     """
     shared = traces[0].documents["id"]
     for trace in traces:
         shared = shared[shared.isin(trace.documents["id"][trace.complete()])]
     if shared.empty:
-        raise ValueError(
-            f"{', '.join(str(trace.folder) for trace in traces)} share no document: trace them on one sample"
-        )
-    found = [count(trace, conventions) for trace in traces]
+        raise ValueError(f"{', '.join(str(t.folder) for t in traces)} share no document: trace them on one sample")
+    found = [count(trace, conventions, repeats) for trace in traces]
     quantities = list(dict.fromkeys(name for sums, _ in found for name in sums))
     above, below = (  # (T, D, Q) each
         np.stack([pair[i].reindex(index=shared, columns=quantities).fillna(0).to_numpy() for pair in found])
@@ -299,7 +301,15 @@ def _resample(traces, conventions, seed):
         # How often each document is drawn (rows, D), and with that the ratios (rows, T, Q).
         draws = rng.multinomial(size, np.full(size, 1 / size), min(rows, number - start)).astype(float)
         parts.append(_divide(*(np.tensordot(draws, part, ([1], [1])) for part in (above, below))))
-    return _divide(above.sum(axis=1), below.sum(axis=1)), np.concatenate(parts), below > 0, quantities
+    lists = [answers.read_lists(trace).set_axis(trace.documents["id"])[shared] for trace in traces]
+    different = np.array(list(map(_count_different, lists, below > 0, [quantities] * len(traces))))
+    return _divide(above.sum(axis=1), below.sum(axis=1)), np.concatenate(parts), below > 0, quantities, different
+
+
+def _count_different(said, counted, quantities):
+    """Returns how many different answers, said (D,), documents counted, bool (D, Q), get: (Q,), NaN for scores."""
+    asked = zip(quantities, counted.T, strict=True)
+    return [np.nan if " " in name else answers.count_different(said[each]) or np.nan for name, each in asked]
 
 
 def _divide(above, below):
@@ -319,7 +329,7 @@ def _average(values, drawn, seed):
     return _divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0)), resampled
 
 
-def _rows(key, quantities, values, drawn, n, exact=False):
+def _rows(key, quantities, values, drawn, n, different, exact=False):
     """Returns rows of COLUMNS, NaN for quantities without a case.
 
     exact: shares of 0 or 1, which no resample moves, have the exact binomial interval.
@@ -329,7 +339,7 @@ def _rows(key, quantities, values, drawn, n, exact=False):
         low, high = _ends(drawn[:, i]) if n[i] > 1 else (np.nan, np.nan)
         if exact and QUANTITIES[name].percent and values[i] in (0, 1) and n[i] > 1:
             low, high = binomtest(round(values[i] * n[i]), int(n[i])).proportion_ci(0.95)
-        rows.append([*key, name, float(values[i].round(12)), float(low), float(high), int(n[i])])
+        rows.append([*key, name, float(values[i].round(12)), float(low), float(high), int(n[i]), different[i]])
     return rows
 
 

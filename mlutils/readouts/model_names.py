@@ -33,3 +33,8 @@ def parse(name: str) -> Name:
     others = [seed for seed in dict.fromkeys(seeds[:-1]) if seed not in ("0", seeds[-1])]
     corpora = dict.fromkeys(stage["corpus"] for stage in stages)
     return Name(base, "+".join(stage["method"] for stage in stages), "+".join(corpora), "+".join([*others, seeds[-1]]))
+
+
+def name_tuned(base: str, tuning: str, tuned_on: str) -> str:
+    """Returns the name of a model without seeds, short where all stages saw one corpus."""
+    return base if tuning == BASE else f"{base}+{tuning}-{tuned_on}"

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import entropy
 
-from mlutils.readouts import claims, intervals
+from mlutils.readouts import answers, claims, intervals
 from mlutils.readouts.claims import Statistic
 from mlutils.readouts.probabilities import step_distributions
 from mlutils.traces import matrix
@@ -37,20 +37,21 @@ STATISTICS = {
 }
 
 
-def tabulate(trace, variant: str = "list", conventions: str = "ours") -> pd.DataFrame:
+def tabulate(trace, variant: str = "list", conventions: str = "ours", repeats: str = "excluded") -> pd.DataFrame:
     """Returns one row a label step of a trace: the columns of `derive`, with labels by name, and document, mass (of the
     labels in the full softmax) and status (of the answer); documents without a label step have no row.
 
     conventions: ours takes the label that was generated, released the argmax of the step distribution, as in the
-    paper's code. Raises ValueError for a trace without the view list or the variant, and for steps that `derive`
-    refuses.
+    paper's code. repeats: a label said again in its answer is no label step, and the steps behind it move up; kept
+    reads it as one, as the paper does (`answers.number_steps`). Raises ValueError for a trace without the view list or
+    the variant, and for steps that `derive` refuses.
     """
     if "list" not in trace.settings["views"]:
         raise ValueError(f"{trace.folder} has the views {trace.settings['views']}: trace with asked=[list, ...]")
     if conventions not in ("ours", "released"):
         raise ValueError(f"conventions {conventions!r} are not known: take ours or released")
-    answers = trace.answers[trace.answers["variant"] == variant]
-    if answers.empty:
+    asked = trace.answers[trace.answers["variant"] == variant]
+    if asked.empty:
         held = ", ".join(sorted(set(trace.answers["variant"])))
         raise ValueError(f"{trace.folder} has no answers of the variant {variant!r}: it has {held or 'none'}")
     steps, names = trace.steps[trace.steps["variant"] == variant], np.array([*trace.labels, NONE], dtype=object)
@@ -61,12 +62,16 @@ def tabulate(trace, variant: str = "list", conventions: str = "ours") -> pd.Data
     if (said < 0).any() or (rows < 0).any():
         raise ValueError(f"{trace.folder} has steps of labels or documents that are not its own: trace it again")
     logits = matrix(steps["logits"], len(names))  # (steps, L + 1)
-    columns = derive(rows, steps["step"].to_numpy(int), said, logits, trace.gold, conventions)
+    label = logits.argmax(axis=1) if conventions == "released" else said
+    number = answers.number_steps(steps.assign(label=label), repeats).to_numpy()
+    kept = number > 0
+    steps, rows, number, said, logits = (each[kept] for each in (steps, rows, number, said, logits))
+    columns = derive(rows, number, said, logits, trace.gold, conventions)
     for name in ("label", "top1", "second_label"):
         columns[name] = names[columns[name]]
     columns["next_label"] = np.where(columns["last"], None, names[columns["next_label"]])
     columns |= {"document": steps["document"].to_numpy(), "mass": steps["mass"].to_numpy(float)}
-    columns["status"] = answers.set_index("document")["status"].reindex(steps["document"]).to_numpy()
+    columns["status"] = asked.set_index("document")["status"].reindex(steps["document"]).to_numpy()
     return pd.DataFrame({"document": columns.pop("document"), "step": columns.pop("step"), **columns})
 
 
@@ -84,14 +89,14 @@ def derive(
     of logits (N, L + 1), none last. Labels come back as such columns (next_label of a last step means nothing); other
     missing values are NaN. Ties for a rank go to the first in the order of the labels, none last; `tied` marks steps
     whose second label shares its logit with another. `position` counts the distinct labels of an answer without none,
-    0 for none and repeated labels. Raises ValueError for logits that are not finite and for steps that leave a gap.
+    0 for none and repeated labels; `answer` is the number of the list that the document's answer is (its different
+    labels in their order), equal for equal lists. All steps given count: `tabulate` takes out repeated labels before.
+    Raises ValueError for logits that are not finite and for steps that leave a gap.
     """
     document, step, said = (np.asarray(each, int) for each in (document, step, said))
     at = np.arange(len(step))
     follows = np.append(document[1:] == document[:-1], False)[: len(at)]  # the next row is of the same document
-    start = at - step + 1
-    if (start < 0).any() or (document[start] != document).any() or (np.diff(step)[follows[:-1]] != 1).any():
-        raise ValueError("the label steps of a document must be 1, 2, ... without a gap: trace it again")
+    start = answers.find_starts(document, step)
     probabilities = step_distributions(logits[:, None])[:, 0]  # (N, L + 1); refuses what is not finite
     ranked = np.argsort(-logits, axis=1, kind="stable")  # of logits: small probabilities may be equal by rounding
     top, second, after = ranked[:, 0], ranked[:, 1], np.where(follows, at + 1, at)
@@ -103,6 +108,9 @@ def derive(
     repeated = ((lists == label[:, None]) & (ahead < 0)).any(axis=1)
     new = ~repeated & (label < gold.shape[1])
     running = np.cumsum(new)
+    position = np.where(new, running - (running - new)[start], 0)
+    listed = np.full((len(gold), lists.shape[1]), -1)  # (D, steps of the longest list), different labels only
+    listed[document[new], position[new] - 1] = label[new]
     right = np.column_stack([gold, ~gold.any(axis=1)])  # (D, L + 1): none is right where no label is gold
     count = np.bincount(document, minlength=len(gold))
     distinct = np.bincount(document, weights=new, minlength=len(gold)).astype(int)
@@ -131,11 +139,14 @@ def derive(
         "gold_labels": gold.sum(axis=1)[document],
         "repeated": repeated,
         "distinct": distinct[document],
-        "position": np.where(new, running - (running - new)[start], 0),
+        "position": position,
+        "answer": np.unique(listed, axis=0, return_inverse=True)[1].reshape(-1)[document],
     }
 
 
-def gather(traces: Sequence, variant: str = "list", conventions: str = "ours") -> pd.DataFrame:
+def gather(
+    traces: Sequence, variant: str = "list", conventions: str = "ours", repeats: str = "excluded"
+) -> pd.DataFrame:
     """Returns the rows of `tabulate` of several traces, with model and corpus; traces that share both are told apart
     by the settings in which they differ, written behind the model's name.
 
@@ -152,7 +163,9 @@ def gather(traces: Sequence, variant: str = "list", conventions: str = "ours") -
                 f"{other.folder} and {trace.folder} have different labels ({', '.join(other.labels)} against "
                 f"{', '.join(trace.labels)}): one figure compares one label set, run the notebook for each"
             )
-        frames.append(tabulate(trace, variant, conventions).assign(model=name, corpus=trace.settings["corpus"]))
+        frames.append(
+            tabulate(trace, variant, conventions, repeats).assign(model=name, corpus=trace.settings["corpus"])
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -194,7 +207,8 @@ def select(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 def summarise(table: pd.DataFrame, steps: Sequence[int] = (1, 2, 3), seed: int = 0) -> pd.DataFrame:
     """Returns the numbers of Fig. 2, 3, 9, 10: model, corpus, step, group (last, intermediate), quantity, mean with
-    low and high (bootstrap over documents), median with its exact interval, share above 0.9 with its own, and n.
+    low and high (bootstrap over documents), median with its exact interval, share above 0.9 with its own, n, and
+    different (answers among them).
 
     At one r each document has one step, so that n is a number of documents too. A group without a step has n = 0.
     Entropy is in bits; second_is_next is a share: its mean is all that counts.
@@ -212,14 +226,15 @@ def summarise(table: pd.DataFrame, steps: Sequence[int] = (1, 2, 3), seed: int =
                 row["median"], row["median_low"], row["median_high"] = intervals.median(values)
             if quantity not in (*SHARES, "entropy"):
                 row["above"], row["above_low"], row["above_high"] = intervals.mean(values > HIGH, seed)
-            rows.append(row | {"n": len(values)})
+            rows.append(row | {"n": len(values), "different": answers.count_different(kept["answer"])})
     return pd.DataFrame(rows)
 
 
 def never_said(table: pd.DataFrame, conventions: str = "ours", seed: int = 0) -> pd.DataFrame:
     """Returns Table 4: model, corpus, value (percent of the intermediate steps whose second label is not said next at
-    which it is never said afterwards), low, high (documents resampled), n (steps), documents, and not_next (percent of
-    all intermediate steps, C4) with not_next_low, not_next_high, intermediate (their number).
+    which it is never said afterwards), low, high (documents resampled), n (steps), documents, different (answers of
+    these), and not_next (percent of all intermediate steps, C4) with not_next_low, not_next_high, intermediate (their
+    number), intermediate_different.
 
     conventions: released counts a label said before r as said. A table without such steps has NaN rows.
     """
@@ -230,23 +245,25 @@ def never_said(table: pd.DataFrame, conventions: str = "ours", seed: int = 0) ->
         said = missed["second_later"] | (missed["second_before"] if conventions == "released" else False)
         shares = (100 * np.array(intervals.pool(~said, missed["document"], seed))).tolist()
         others = (100 * np.array(intervals.pool(going["second_is_next"] == 0, going["document"], seed))).tolist()
-        rows.append([model, corpus, *shares, len(missed), missed["document"].nunique(), *others, len(going)])
-    shown = ["not_next", "not_next_low", "not_next_high", "intermediate"]
-    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n", "documents", *shown])
+        each, every = (answers.count_different(part.drop_duplicates("document")["answer"]) for part in (missed, going))
+        counts = len(missed), missed["document"].nunique(), each
+        rows.append([model, corpus, *shares, *counts, *others, len(going), every])
+    shown = ["not_next", "not_next_low", "not_next_high", "intermediate", "intermediate_different"]
+    return pd.DataFrame(rows, columns=[*KEYS, "value", "low", "high", "n", "documents", "different", *shown])
 
 
 def first_two(table: pd.DataFrame, fewest_gold: int = 2) -> pd.DataFrame:
     """Returns whether the first and the second distinct label said are gold, a row a multi-label answer of a document
-    with at least so many gold labels: model, corpus, document, first, second (Fig. 5).
+    with at least so many gold labels: model, corpus, document, answer, first, second (Fig. 5).
     """
     kept = table[(table["distinct"] >= 2) & table["position"].isin([1, 2]) & (table["gold_labels"] >= fewest_gold)]
-    wide = kept.pivot(index=[*KEYS, "document"], columns="position", values="gold").reindex(columns=[1, 2])
+    wide = kept.pivot(index=[*KEYS, "document", "answer"], columns="position", values="gold").reindex(columns=[1, 2])
     return wide.rename(columns={1: "first", 2: "second"}).rename_axis(columns=None).reset_index()
 
 
 def accuracy(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Returns Fig. 5: model, corpus, gold (documents with two or more gold labels, as in the paper, or any), label
-    (first, second), mean, low, high, n, and shown (more than ten documents).
+    (first, second), mean, low, high, n, different (answers), and shown (more than ten documents).
     """
     rows = []
     for (gold, fewest), (key, _) in product({"two or more": 2, "any": 0}.items(), table.groupby(KEYS, sort=False)):
@@ -254,12 +271,13 @@ def accuracy(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         pairs = pairs[(pairs["model"] == key[0]) & (pairs["corpus"] == key[1])]
         for label in ("first", "second"):
             found = intervals.mean(pairs[label].to_numpy(bool), seed)
-            rows.append([*key, gold, label, *found, len(pairs), len(pairs) > FEWEST])
-    return pd.DataFrame(rows, columns=[*KEYS, "gold", "label", "mean", "low", "high", "n", "shown"])
+            rows.append([*key, gold, label, *found, *_count(pairs), len(pairs) > FEWEST])
+    return pd.DataFrame(rows, columns=[*KEYS, "gold", "label", "mean", "low", "high", "n", "different", "shown"])
 
 
 def ranks(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Returns Fig. 11 in both readings: model, corpus, reading, label, place, mean, low, high (share), n (answers).
+    """Returns Fig. 11 in both readings: model, corpus, reading, label, place, mean, low, high (share), n (answers),
+    different (of them).
 
     Multi-label answers only. A: rank in the first step's distribution (place) of the label said second or third
     (label). B: position (place) at which the label is said that was second at the first step; place 0: it never is,
@@ -269,20 +287,29 @@ def ranks(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     for key, found in table.groupby(KEYS, sort=False):
         found = found[found["distinct"] >= 2]
         for label in (2, 3):
-            values = found.loc[found["position"] == label, "first_rank"].to_numpy()
+            there = found[found["position"] == label]
+            values, counts = there["first_rank"].to_numpy(), _count(there)
             for place in range(1, int(values.max(initial=0)) + 1):
-                rows.append([*key, "A", label, place, *intervals.mean(values == place, seed), len(values)])
-        at = found.loc[found["step"] == 1, "second_at"]
-        said = at.dropna()
-        rows.append([*key, "B", 0, 0, *intervals.mean(at.isna().to_numpy(), seed), len(at)])
-        for place in range(2, int(said.max()) + 1 if len(said) else 0):
-            rows.append([*key, "B", 0, place, *intervals.mean((said == place).to_numpy(), seed), len(said)])
-    return pd.DataFrame(rows, columns=[*KEYS, "reading", "label", "place", "mean", "low", "high", "n"])
+                rows.append([*key, "A", label, place, *intervals.mean(values == place, seed), *counts])
+        first = found[found["step"] == 1]
+        said = first.dropna(subset="second_at")
+        rows.append([*key, "B", 0, 0, *intervals.mean(first["second_at"].isna().to_numpy(), seed), *_count(first)])
+        for place in range(2, int(said["second_at"].max()) + 1 if len(said) else 0):
+            share = intervals.mean((said["second_at"] == place).to_numpy(), seed)
+            rows.append([*key, "B", 0, place, *share, *_count(said)])
+    columns = [*KEYS, "reading", "label", "place", "mean", "low", "high", "n", "different"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _count(table: pd.DataFrame) -> tuple[int, float]:
+    """Returns of rows of different documents how many there are, and the effective number of different answers."""
+    return len(table), answers.count_different(table["answer"])
 
 
 def judge(table: pd.DataFrame, conventions: str = "ours", seed: int = 0, place: str = "") -> list[dict]:
     """Returns the verdicts on C1-C5, rows of `claims.judge`, by the STATISTICS; n is the number of documents, in the
-    smaller group where two are compared. conventions: of Table 4; place: as there.
+    smaller group where two are compared, and different that of their answers, in the group with the fewest.
+    conventions: of Table 4; place: as there.
     """
     rows, never, pairs = [], never_said(table, conventions, seed).set_index(KEYS), first_two(table)
     for key, found in table.groupby(KEYS, sort=False):
@@ -290,15 +317,22 @@ def judge(table: pd.DataFrame, conventions: str = "ours", seed: int = 0, place: 
         share, here = never.loc[key], pairs[(pairs["model"] == key[0]) & (pairs["corpus"] == key[1])]
         going = found.loc[~found["last"], "document"].nunique()
         values = {
-            "spiky": (*intervals.median(one["first"]), len(one)),
-            "later spiky": (*intervals.median(two["first"]), len(two)),
-            "as spiky": (*intervals.mean(two["first"] - one["first"].reindex(two.index), seed), len(two)),
-            "not next": (*share[["not_next", "not_next_low", "not_next_high"]] / 100, going),
-            "never": (*share[["value", "low", "high"]] / 100, int(share["documents"])),
-            "first better": (*intervals.mean(here["first"].astype(float) - here["second"], seed), len(here)),
+            "spiky": (*intervals.median(one["first"]), *_count(one)),
+            "later spiky": (*intervals.median(two["first"]), *_count(two)),
+            "as spiky": (*intervals.mean(two["first"] - one["first"].reindex(two.index), seed), *_count(two)),
+            "not next": (
+                *share[["not_next", "not_next_low", "not_next_high"]] / 100,
+                going,
+                share["intermediate_different"],
+            ),
+            "never": (*share[["value", "low", "high"]] / 100, int(share["documents"]), share["different"]),
+            "first better": (*intervals.mean(here["first"].astype(float) - here["second"], seed), *_count(here)),
         }
         for name, at in (("told at 1", one), ("told at 2", two)):
-            ends, goes = at.loc[at["last"], "first"], at.loc[~at["last"], "first"]
-            values[name] = *intervals.separation(ends, goes), min(len(ends), len(goes))
-        rows += [claims.judge(statistic, *key, *values[name], place) for name, statistic in STATISTICS.items()]
+            ends, goes = at[at["last"]], at[~at["last"]]
+            fewest = map(min, _count(ends), _count(goes))
+            values[name] = *intervals.separation(ends["first"], goes["first"]), *fewest
+        for name, statistic in STATISTICS.items():
+            *numbers, different = values[name]
+            rows.append(claims.judge(statistic, *key, *numbers, place, different))
     return rows

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from mlutils import metrics
-from mlutils.readouts import steps
+from mlutils.readouts import answers, steps
 from mlutils.traces import TraceError
 
 
@@ -31,24 +31,25 @@ def plans(trace, name: str) -> np.ndarray:
 def count_several(trace) -> pd.DataFrame:
     """Returns the share of answers with two or more labels for each share of multi-label demonstrations (Fig. 6).
 
-    Columns: ratio (0 to 1), share, low, high (95 %), n (documents), plans, labels (mean number), unread (answers that
-    the parser did not read as a list; they count as fewer than two labels). The interval resamples plans with all their
-    documents, for an answer hangs on the demonstrations shown: NaN for a single plan, a little too narrow for few, and
-    the exact binomial one of as many trials as plans where all answers are alike. Raises TraceError without the view
-    ratio.
+    Columns: ratio (0 to 1), share, low, high (95 %), n (documents), different (answers), plans, labels (mean number),
+    unread (answers that the parser did not read as a list; they count as fewer than two labels). The interval resamples
+    plans with all their documents, for an answer hangs on the demonstrations shown: NaN for a single plan, a little too
+    narrow for few, and the exact binomial one of as many trials as plans where all answers are alike. Raises TraceError
+    without the view ratio.
     """
     rows = []
     kept = trace.complete()
     for name in names(trace, "ratio"):
         counts, shown = trace.said(name)[kept].sum(axis=1), plans(trace, name)[kept]
-        answers = trace.answers[trace.answers["variant"] == name]
-        unread = int((answers["status"] == "not a list").sum())
+        given = trace.answers[trace.answers["variant"] == name]
+        unread = int((given["status"] == "not a list").sum())
         share, low, high = metrics.bootstrap(counts >= 2, clusters=shown)
         number = len(np.unique(shown))
         if share in (0, 1) and number > 1:  # every resample is the same, as if nothing else could be
             low, high = binomtest(round(share * number), number).proportion_ci(0.95)
-        rows.append([_ratio(name), share, low, high, len(counts), number, counts.mean(), unread])
-    return pd.DataFrame(rows, columns=["ratio", "share", "low", "high", "n", "plans", "labels", "unread"])
+        different = answers.count_different(answers.read_lists(trace, name)[kept])
+        rows.append([_ratio(name), share, low, high, len(counts), different, number, counts.mean(), unread])
+    return pd.DataFrame(rows, columns=["ratio", "share", "low", "high", "n", "different", "plans", "labels", "unread"])
 
 
 def count_by_plan(trace) -> pd.DataFrame:
@@ -81,6 +82,14 @@ def follow(trace, seed: int = 0) -> tuple[float, float, float, int]:
     return (*metrics.bootstrap(several @ weights, seed=seed, clusters=shown), len(np.unique(shown)))
 
 
+def count_different(trace, view: str) -> float:
+    """Returns the effective number of different answers about documents that no view failed on, of the variant of a
+    view with the fewest (C6, C9).
+    """
+    kept = trace.complete()
+    return min(answers.count_different(answers.read_lists(trace, name)[kept]) for name in names(trace, view))
+
+
 def _ratio(name: str) -> float:
     return float(name.partition("=")[2])
 
@@ -92,18 +101,22 @@ class Ordered:
     alphabetical: np.ndarray  # bool (multi-label answers,): their labels stand in that order
     instruction: np.ndarray  # bool, likewise: in the order of the instruction
     changed: np.ndarray  # bool (D,): another set of labels than under the alphabetical order
+    several: list[tuple]  # the multi-label answers
+    answers: pd.Series  # all answers, (D,)
 
 
 def read_order(trace, name: str) -> Ordered:
     """Returns how the answers of a variant of the view order are ordered, about documents no view failed on."""
     kept = trace.complete()
     listed = trace.settings["variants"][name]["label_order"]
-    said = trace.answers[trace.answers["variant"] == name].set_index("document")["said"]
-    several = [list(labels) for labels in said.reindex(trace.documents["id"][kept]) if np.size(labels) >= 2]
+    said = answers.read_lists(trace, name)[kept]
+    several = [labels for labels in said if len(labels) >= 2]
     return Ordered(
-        np.array([labels == sorted(labels) for labels in several], bool),
-        np.array([labels == sorted(labels, key=listed.index) for labels in several], bool),
+        np.array([list(labels) == sorted(labels) for labels in several], bool),
+        np.array([list(labels) == sorted(labels, key=listed.index) for labels in several], bool),
         (trace.said(name)[kept] != trace.said("order=alphabetical")[kept]).any(axis=1),
+        several,
+        said,
     )
 
 
@@ -111,9 +124,10 @@ def compare_orders(trace) -> pd.DataFrame:
     """Returns for each order of labels how the labels of multi-label answers are ordered (Table 7).
 
     Columns: order; alphabetical, instruction (share of multi-label answers whose labels stand in that order, with _low
-    and _high); n (multi-label answers); changed (share of documents whose set of labels differs from that under the
-    alphabetical order, with _low, _high); documents. Random orders are one row, their answers together. An order that
-    no answer shows (no multi-label answer) is NaN. Raises TraceError without the view order.
+    and _high); n (multi-label answers); different (of these); changed (share of documents whose set of labels differs
+    from that under the alphabetical order, with _low, _high); documents; documents_different (answers to them, of the
+    order with the fewest, the alphabetical one included). Random orders are one row, their answers together. An order
+    that no answer shows (no multi-label answer) is NaN. Raises TraceError without the view order.
     """
     by_order: dict[str, list[Ordered]] = {}
     for name in names(trace, "order"):
@@ -125,7 +139,10 @@ def compare_orders(trace) -> pd.DataFrame:
             np.concatenate([getattr(part, which) for part in parts]) for which in ("alphabetical", "instruction")
         )
         changed = np.mean([part.changed for part in parts], axis=0)  # of a document, over the random orders
-        row = {"order": order, "n": len(alphabetical), "documents": len(changed)}
+        several = [labels for part in parts for labels in part.several]
+        fewest = min(answers.count_different(part.answers) for part in (*by_order["alphabetical"], *parts))
+        row = {"order": order, "n": len(alphabetical), "different": answers.count_different(several)}
+        row |= {"documents": len(changed), "documents_different": fewest}
         for column, values in (("alphabetical", alphabetical), ("instruction", instruction), ("changed", changed)):
             mean, low, high = metrics.bootstrap(values) if len(values) else (np.nan,) * 3
             row |= {column: mean, f"{column}_low": low, f"{column}_high": high}

@@ -8,7 +8,7 @@ from mlutils.reporting import drawing
 from mlutils.reporting.drawing import Drawing, handle, line, plain, told
 from mlutils.reporting.looks import BLUE, GREEN, RED
 from mlutils.reporting.published import corpus_title
-from mlutils.reporting.tables import MISSING
+from mlutils.reporting.tables import MISSING, write_count
 
 LOOKS = {  # segment: title and style
     "first": ("first tokens of earlier labels", line(RED, "^", linewidth=1.0, markersize=3)),
@@ -41,7 +41,8 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
         for quantity in found.itertuples():
             if title := TITLES.get((quantity.segment, quantity.quantity)):
                 row[title] = _write(quantity.mean, quantity.low, quantity.high)
-        rows.append(row | {"steps": str(found["steps"].iloc[0]), "documents": str(found["documents"].iloc[0])})
+        documents = write_count(*found[["documents", "different"]].iloc[0])
+        rows.append(row | {"steps": str(found["steps"].iloc[0]), "documents": documents})
     for printed in published[published["corpus"].isin(table["corpus"])].to_dict("records"):
         row = {"corpus": corpus_title(printed["corpus"]), "model": printed["model"], "prompts": "published"}
         row |= {TITLES[name, "per_token"]: f"{printed[column]:g}" for name, column in PUBLISHED.items()}
@@ -73,6 +74,8 @@ def by_layer(table: pd.DataFrame) -> Drawing:
             drawing.say(axis, "no second label")
         else:
             title += f"\nn = {rows['steps'].iloc[0]} steps of {rows['documents'].iloc[0]} documents"
+            different = rows["different"].iloc[0]
+            title += "" if pd.isna(different) else f"\n({different:.1f} different answers)"
             for segment, (_, style) in LOOKS.items():
                 shown = rows[rows["segment"] == segment].sort_values("layer")
                 axis.plot(shown["layer"], shown["mean"], **style, markevery=max(1, len(shown) // 10))

@@ -42,8 +42,9 @@ def by_tuning(
 
     A row a quantity (of SHOWN), a column a tuning, the base first; a cell is a mean with its interval, a dash where no
     answer has such a step. n counts the steps, answers or documents behind a row; where tunings differ in it, it stands
-    in brackets in each cell. table: of `changes.compare`; sizes: parameters by base model, in whose order models stand;
-    signed: differences, an asterisk where the interval is off zero. Shares are in percent.
+    in brackets in each cell; `different`: of the tuning with the fewest different answers to that with the most. table:
+    of `changes.compare`; sizes: parameters by base model, in whose order models stand; signed: differences, an asterisk
+    where the interval is off zero. Shares are in percent.
     """
     found = in_percent(order_models(changes.final(table).query("quantity in @SHOWN"), sizes))
     for (corpus, documents, base, shots), rows in found.groupby(["corpus", "documents", "base", "shots"], sort=False):
@@ -56,8 +57,10 @@ def by_tuning(
             counted = {cell["n"] for cell in cells.values()}
             texts = {title: _write(cell, signed, len(counted) > 1) for title, cell in cells.items()}
             n = f"{counted.pop():,.0f}" if len(counted) == 1 else ""
-            lines.append({"Quantity": QUANTITIES[name].title, **texts, "n": n})
-        shown = pd.DataFrame(lines, columns=["Quantity", *columns, "n"]).fillna(MISSING)
+            told = [cell["different"] for cell in cells.values() if not np.isnan(cell["different"])]
+            told = " to ".join(dict.fromkeys(f"{end(told):.1f}" for end in (min, max))) if told else MISSING
+            lines.append({"Quantity": QUANTITIES[name].title, **texts, "n": n, "different": told})
+        shown = pd.DataFrame(lines, columns=["Quantity", *columns, "n", "different"]).fillna(MISSING)
         what = f"{base}, tuned minus base" if signed else base
         caption = f"{what}, on {corpus_title(corpus)} ({documents}), {shots} demonstrations"
         yield caption, shown if shown["n"].any() else shown.drop(columns="n")
@@ -134,7 +137,7 @@ def pair_up(levels: pd.DataFrame, sizes: Mapping[str, int]) -> pd.DataFrame:
     return pd.DataFrame(paired)
 
 
-def gather_steps(traces: Sequence, base: str, conventions: str = "ours") -> pd.DataFrame:
+def gather_steps(traces: Sequence, base: str, conventions: str = "ours", repeats: str = "excluded") -> pd.DataFrame:
     """Returns the label steps of a base model and its tuned models, for Fig. 2 and 3 before and after.
 
     Of most demonstrations and the first seed. A tuning is a row of panels, a corpus a column: `corpus` holds the
@@ -152,7 +155,7 @@ def gather_steps(traces: Sequence, base: str, conventions: str = "ours") -> pd.D
     frames = []
     for tuning, tuned_on, corpus in sorted(found, key=lambda key: tunings.index(key[:2])):
         _, trace = min(found[tuning, tuned_on, corpus], key=lambda ranked: ranked[0])
-        table = steps.tabulate(trace, conventions=conventions)
+        table = steps.tabulate(trace, conventions=conventions, repeats=repeats)
         frames.append(table.assign(model=corpus_title(corpus), corpus=tuning_title(tuning, tuned_on, corpus)))
     return pd.concat(frames, ignore_index=True)
 

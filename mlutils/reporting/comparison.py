@@ -6,6 +6,7 @@ import pandas as pd
 
 from mlutils.metrics import METRICS, PRINTED
 from mlutils.readouts import methods
+from mlutils.readouts.answers import count_different, read_lists
 from mlutils.readouts.model_names import parse
 from mlutils.reporting import published
 from mlutils.reporting.looks import is_drawn, look
@@ -77,17 +78,19 @@ def answers(records: Sequence[dict], tables: Sequence[tuple[pd.DataFrame, pd.Dat
 
 
 def recited(traces: Sequence) -> str:
-    """Returns which models give one and the same answer to more than half of their documents, in a sentence; empty
-    where none does. Whatever is read out of such answers says little about single documents.
+    """Returns which models give one and the same answer to more than half of their documents, and how many different
+    answers theirs come to, in a sentence; empty where none does. Whatever is read out of such answers says little about
+    single documents.
     """
     told = []
     for trace in traces:
         lists = trace.answers[trace.answers["variant"] == "list"]["text"].str.strip()
         most = lists.value_counts().max() if len(lists) else 0
+        different = f"{count_different(read_lists(trace)):.1f} different answers"
         if 2 * most > len(trace.documents):
             given = trace.settings
             where = f"{published.corpus_title(given['corpus'])}, {given['shots']} demonstrations"
-            told.append(f"{given['model']} ({where}: {most} of {len(trace.documents)} documents)")
+            told.append(f"{given['model']} ({where}: {most} of {len(trace.documents)} documents, {different})")
     return f"One and the same answer for more than half of the documents: {'; '.join(told)}." if told else ""
 
 

@@ -63,15 +63,17 @@ def probe_dots(table: pd.DataFrame) -> Drawing:
 def following_dots(table: pd.DataFrame) -> Drawing:
     """Returns how well "another label will follow" is told at the first label, as AUC: a panel a model and corpus.
 
-    Ours, not the paper's. table: model, corpus, source, value, low, high, n, follow. The dashed line is chance; marks
-    are hollow where fewer than ten documents are of one kind. Raises ValueError as `probe_dots`, and where no row has a
-    value.
+    Ours, not the paper's. table: model, corpus, source, value, low, high, n, follow, different. The dashed line is
+    chance; marks are hollow where fewer than ten documents are of one kind. Raises ValueError as `probe_dots`, and
+    where no row has a value.
     """
-    table = drawing.check(table, "model", "corpus", "source", "value", "low", "high", "n", "follow")
+    table = drawing.check(table, "model", "corpus", "source", "value", "low", "high", "n", "follow", "different")
     table = table[table["source"].isin(SOURCES) & table["value"].notna()]
     if table.empty:
         raise ValueError("no model and corpus has documents with and without another label: there is nothing to draw")
-    fig, panels = _panels(table, 0.2 * len(SOURCES) + 0.9, 0, "{follow} with another label", grid="x")
+    fig, panels = _panels(
+        table, 0.2 * len(SOURCES) + 0.9, 0, "{follow} with another label\n({different:.1f} different answers)", grid="x"
+    )
     for axis, rows in panels:
         few = min(rows["follow"].iloc[0], (rows["n"] - rows["follow"]).iloc[0]) < FEWEST
         if few:

@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.patches import Patch
 
-from mlutils.readouts import steps
+from mlutils.readouts import answers, steps
 from mlutils.readouts.steps import GROUPS
 from mlutils.reporting import drawing
 from mlutils.reporting.drawing import COLUMN, TEXT, Drawing, plain, where
@@ -37,12 +37,13 @@ def shapes(
 ) -> Drawing:
     """Returns a panel a model and corpus with quantities at r = 1, 2 as shapes, last steps left, intermediate right.
 
-    table: model, corpus, step, last and the quantities, one row a label step. title: of the vertical axis, from 0 to 1.
+    table: model, corpus, step, last, answer and the quantities, one row a label step; below the numbers of steps stand
+    those of different answers among them, in brackets. title: of the vertical axis, from 0 to 1.
     absent: words in place of a step that there is none of, with `{step}`. plot, style: seaborn's function and its
     options; it draws groups of more than ten steps, others are dots. handles: more entries of the legend. Raises
     ValueError as `drawing.check` does.
     """
-    table = drawing.check(table, "model", "corpus", "step", "last", *quantities)
+    table = drawing.check(table, "model", "corpus", "step", "last", "answer", *quantities)
     places = list(product(STEPS, quantities))
     upright = len(places) * table["model"].nunique() > 2  # words stand upright where there is little room
     shades = dict(hue="group", hue_order=GROUPS, palette=SHADES, saturation=1, linewidth=0.6, legend=False)
@@ -52,7 +53,7 @@ def shapes(
         for place, (step, quantity) in enumerate(places):
             kept = steps.select(rows[rows["step"] == step], quantity)
             group, values = np.where(kept["last"], *GROUPS), kept[quantity].to_numpy(float)
-            parts.append(pd.DataFrame({"place": place, "group": group, "value": values}))
+            parts.append(pd.DataFrame({"place": place, "group": group, "value": values, "answer": kept["answer"]}))
         frame = pd.concat(parts, ignore_index=True)
         many = frame.groupby(["place", "group"])["value"].transform("size") >= FEW
         if many.any():
@@ -63,14 +64,16 @@ def shapes(
             x = place + (-beside if group == "last" else beside)
             axis.plot(x, values, marker="o" if group == "last" else "^", color=COLOURS[group], ms=2.5, ls="none")
         numbers = pd.crosstab(frame["place"], frame["group"]).reindex(range(len(places)), columns=GROUPS, fill_value=0)
+        told = frame.groupby(["place", "group"])["answer"].agg(answers.count_different)
         ticks = []
         for (step, quantity), (place, last, intermediate) in zip(places, numbers.itertuples(), strict=True):
             name = TITLES[quantity] + "\n" if len(quantities) > 1 else ""
             if quantity in ("next_said", "second_next"):
-                ticks.append(f"{name}{intermediate:,}")
+                ticks.append(f"{name}{intermediate:,}\n({told.get((place, 'intermediate'), 0):.1f})")
                 drawing.say(axis, "" if intermediate else "no step", place, upright)
                 continue
-            ticks.append(f"{name}r = {step}\n{last:,} / {intermediate:,}")
+            both = " / ".join(f"{told.get((place, group), 0):.1f}" for group in GROUPS)
+            ticks.append(f"{name}r = {step}\n{last:,} / {intermediate:,}\n({both})")
             if not last and not intermediate:
                 drawing.say(axis, absent.format(step=step), place, upright)
             elif not last:
@@ -81,8 +84,9 @@ def shapes(
         axis.set(xlim=(-0.55, len(places) - 0.45), ylim=(-0.03, 1.03))
 
     across = {2: 5, 4: 4}.get(len(places), WIDE)
-    height = 2.1 if across == WIDE else 1.55
-    fig = grid(table, draw, title, "number of steps: last / intermediate", height, across)
+    height = 2.25 if across == WIDE else 1.7
+    below = "steps (different answers): last / intermediate"
+    fig = grid(table, draw, title, below, height, across)
     groups = [
         Patch(facecolor=SHADES[group], edgecolor=COLOURS[group], label=f"{side}: {group} step")
         for side, group in zip(("left", "right"), GROUPS, strict=True)

@@ -10,13 +10,13 @@ import seaborn as sns
 from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
-from mlutils.readouts import steps
+from mlutils.readouts import answers, steps
 from mlutils.reporting import drawing, panels
 from mlutils.reporting.drawing import LINES, Drawing, handle, line, plain, told, where
 from mlutils.reporting.looks import BLACK, BLUE, GREY, ORANGE, RED
 from mlutils.reporting.panels import FEW, STEPS
 from mlutils.reporting.published import SECOND_RANK, corpus_title
-from mlutils.reporting.tables import interval
+from mlutils.reporting.tables import interval, write_count
 
 UNENDED = ("cut off", "unknown label")  # statuses of answers that may go on behind their last known label
 RANKS = 8  # that Fig. 11 shows at most
@@ -36,14 +36,16 @@ PUBLISHED = {
 def count(table: pd.DataFrame, traces: Sequence) -> pd.DataFrame:
     """Returns what a reader must know before the figures, a row a trace.
 
-    Documents, label steps, answers with two or more distinct labels, how often the most frequent answer is given, the
-    mean mass of the labels in the full softmax, and how many steps are odd in one way or another.
+    Documents, label steps, answers with two or more distinct labels, how often the most frequent answer is given, how
+    many different answers that comes to, the mean mass of the labels in the full softmax, and how many steps are odd in
+    one way or another. A label said before is a label step only where the table was gathered with `repeats` kept.
     """
     rows = []
     for name, trace in zip(steps.name_models(traces), traces, strict=True):
         found = table[(table["model"] == name) & (table["corpus"] == trace.settings["corpus"])]
         asked = len(trace.documents) - trace.failures.query("view == 'list'")["document"].nunique()
         texts = trace.answers.query("variant == 'list'")["text"].str.strip()
+        again = (trace.steps["variant"] == "list").sum() - len(found)  # left out of the table
         row = {
             "model": name,
             "corpus": trace.settings["corpus"],
@@ -51,12 +53,13 @@ def count(table: pd.DataFrame, traces: Sequence) -> pd.DataFrame:
             "without a label step": asked - found["document"].nunique(),
             "label steps": len(found),
             "most frequent answer": texts.value_counts().max(),
+            "different answers, effective": answers.count_different(answers.read_lists(trace)),
             "mean mass of the labels": found["mass"].mean(),
             "answers with two or more labels": (found["distinct"][found["step"] == 1] >= 2).sum(),
             "last": found["last"].sum(),
             "intermediate": (~found["last"]).sum(),
             "mass of the labels below 0.5": (found["mass"] < 0.5).sum(),
-            "label said before": found["repeated"].sum(),
+            "label said before": found["repeated"].sum() + again,
             "label said is not the most probable": (~found["said_is_top1"]).sum(),
             "second label tied": found["tied"].sum(),
             "second label said before": found["second_before"].sum(),
@@ -68,21 +71,25 @@ def count(table: pd.DataFrame, traces: Sequence) -> pd.DataFrame:
 
 
 def write_never_said(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns Table 4 to read: percent with its interval, or words where ten steps or fewer say nothing.
+    """Returns Table 4 to read: percent with its interval, or words where ten steps or fewer say nothing, and how many
+    steps (and different answers) are behind it.
 
     table: `steps.never_said` with source (ours, published) and published_not_next, the range that the paper prints.
     """
 
-    def write(value, low, high, n):
+    def write(value, low, high, n, _):
         if n < FEW:
             return f"too few (n = {n:.0f})"
         return "" if np.isnan(value) else interval(value, low, high, 1)
 
-    columns = {
-        "never said later, %": ["value", "low", "high", "n"],
-        "not said next, %": ["not_next", "not_next_low", "not_next_high", "intermediate"],
-    }
-    written = {name: [write(*row) for row in table[parts].to_numpy(float)] for name, parts in columns.items()}
+    written = {}
+    for name, parts in {
+        "never said later": ["value", "low", "high", "n", "different"],
+        "not said next": ["not_next", "not_next_low", "not_next_high", "intermediate", "intermediate_different"],
+    }.items():
+        numbers = table[parts].to_numpy(float)
+        written[f"{name}, %"] = [write(*row) for row in numbers]
+        written[f"{name}, n"] = ["" if np.isnan(row[3]) else write_count(*row[3:]) for row in numbers]
     published = table["published_not_next"].fillna("")
     return table[["source", "model", "corpus"]].assign(**written, **{"not said next, published": published})
 
@@ -90,8 +97,9 @@ def write_never_said(table: pd.DataFrame) -> pd.DataFrame:
 def largest(table: pd.DataFrame) -> Drawing:
     """Returns Fig. 2: the largest step probability at r = 1, 2, last against intermediate steps as split violins.
 
-    table: model, corpus, step, last, first, one row a label step (`steps.gather`). Under each pair stand the numbers of
-    steps; ten or fewer are dots; a group without a step is named in words. Raises ValueError for no rows.
+    table: model, corpus, step, last, answer, first, one row a label step (`steps.gather`). Under each pair stand the
+    numbers of steps, and of different answers; ten or fewer steps are dots; a group without a step is named in words.
+    Raises ValueError for no rows.
     """
     fig = panels.shapes(table, ["first"], "largest probability")
     medians = panels.describe(table, ["first"], "median")
@@ -164,7 +172,7 @@ def accuracies(table: pd.DataFrame) -> Drawing:
     table: `steps.accuracy`; rows of documents with two or more gold labels are drawn, points of ten documents or fewer
     are dropped and named. Raises ValueError for no rows.
     """
-    table = drawing.check(table, "model", "corpus", "gold", "label", "mean", "low", "high", "n", "shown")
+    table = drawing.check(table, "model", "corpus", "gold", "label", "mean", "low", "high", "n", "different", "shown")
     table = table[table["gold"] == "two or more"]
     models = table["model"].unique()
     looks = dict(zip(table["corpus"].unique(), cycle(LINES), strict=False))
@@ -179,7 +187,9 @@ def accuracies(table: pd.DataFrame) -> Drawing:
             continue
         rows = rows.set_index("label").loc[["first", "second"]]
         x = np.arange(2) + 0.05 * (number - (len(lines) - 1) / 2)
-        style = looks[corpus] | dict(linestyle=dashes[model], label=f"{name}, n = {rows['n'].iloc[0]}")
+        style = looks[corpus] | dict(
+            linestyle=dashes[model], label=f"{name}, n = {write_count(*rows[['n', 'different']].iloc[0])}"
+        )
         drawing.intervals(axis, x, rows["mean"], y_ends=(rows["low"], rows["high"]), **style)
     axis.set_xticks([0, 1], ["first label said", "second label said"])
     axis.set(xlim=(-0.4, 1.4), ylim=(0, 1), ylabel="accuracy (in the gold set)")
@@ -238,7 +248,9 @@ def second_ranks(table: pd.DataFrame) -> Drawing:
     table: `steps.ranks`. Hollow marks at rank 2 are the paper's shares of second labels. Shares of ten answers or fewer
     are not drawn: words say how many there are. Ranks behind the eighth are joined into the last bar.
     """
-    table = drawing.check(table, "model", "corpus", "reading", "label", "place", "mean", "low", "high", "n")
+    table = drawing.check(
+        table, "model", "corpus", "reading", "label", "place", "mean", "low", "high", "n", "different"
+    )
 
     def draw(axis, rows):
         rows = rows[rows["reading"] == "A"]
@@ -251,7 +263,9 @@ def second_ranks(table: pd.DataFrame) -> Drawing:
             return
         numbers = " / ".join(f"{n:,.0f}" if n >= FEW else f"{n:,.0f} (too few)" for n in asked)
         box = dict(facecolor="white", edgecolor="none", pad=1)
-        axis.text(8.9, 0.9, f"n = {numbers}", ha="right", va="center", size=7, bbox=box)
+        different = " / ".join(f"{each:.1f}" for each in rows.groupby("label")["different"].max())
+        words = f"n = {numbers}\n({different} different)"
+        axis.text(8.9, 0.9, words, ha="right", va="center", size=7, bbox=box)
         for label, (side, style) in BARS.items():
             found = rows[(rows["label"] == label) & (rows["n"] >= FEW) & (rows["mean"] > 0)]
             shares = found.groupby(found["place"].clip(upper=RANKS + 1))["mean"].sum()

@@ -172,6 +172,11 @@ def interval(mean: float, low: float, high: float, digits: int = 2) -> str:
     return f"{mean:.{digits}f}" + ("" if pd.isna(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
+def write_count(n: int, different: float) -> str:
+    """Returns a number of cases, and of the different answers among them: `40 (3.2 different)`."""
+    return f"{n:,.0f}" + ("" if pd.isna(different) else f" ({different:.1f} different)")
+
+
 def _texts(frame: pd.DataFrame, formats: dict | None) -> list[tuple]:
     formats = formats or {}
     if unknown := [column for column in formats if column not in frame]:

@@ -6,7 +6,7 @@ from mlutils.reporting import drawing
 from mlutils.reporting.drawing import Drawing, plain, told, where
 from mlutils.reporting.looks import BLACK
 from mlutils.reporting.published import corpus_title
-from mlutils.reporting.tables import ABSENT, interval
+from mlutils.reporting.tables import ABSENT, interval, write_count
 
 SPREAD = 8  # percent of demonstrations that the dots of a share take up
 DOTS = {"s": 5, "alpha": 0.35, "linewidths": 0}
@@ -17,10 +17,10 @@ def several_by_ratio(table: pd.DataFrame, by_plan: pd.DataFrame) -> Drawing:
     """Returns Fig. 6: a panel a corpus, a line a model, with 95 % intervals; the dashed diagonal follows exactly.
 
     Light dots are the plans of demonstrations one by one, beside each other in their order, model by model; a plan that
-    a single document was shown is none. table: corpus, model, ratio, share, low, high (shares of 1), n, plans; by_plan:
-    corpus, model, ratio, plan, share, n. Raises ValueError for no rows or too many models.
+    a single document was shown is none. table: corpus, model, ratio, share, low, high (shares of 1), n, different,
+    plans; by_plan: corpus, model, ratio, plan, share, n. Raises ValueError for no rows or too many models.
     """
-    table = drawing.check(table, "corpus", "model", "ratio", "share", "low", "high", "n", "plans")
+    table = drawing.check(table, "corpus", "model", "ratio", "share", "low", "high", "n", "different", "plans")
     models, corpora = (table[column].unique() for column in ("model", "corpus"))
     looks = drawing.cycle(models, "models")
     fig, axes = drawing.panels(corpora, len(corpora), 2.5, 0, sharey=True)
@@ -36,7 +36,9 @@ def several_by_ratio(table: pd.DataFrame, by_plan: pd.DataFrame) -> Drawing:
             style = style | dict(markersize=3.5, label=plain(model))
             drawing.intervals(axis, 100 * rows["ratio"], share, y_ends=ends, **style)
         n, plans = table.loc[table["corpus"] == corpus, ["n", "plans"]].max()
-        axis.set_title(f"{plain(corpus_title(corpus))}, n = {n}, {plans} plan{'s' if plans > 1 else ''}")
+        least, most = table.loc[table["corpus"] == corpus, "different"].agg(["min", "max"])
+        title = f"{plain(corpus_title(corpus))}, n = {n}, {plans} plan{'s' if plans > 1 else ''}"
+        axis.set_title(f"{title}\n{least:.1f} to {most:.1f} different answers a share")
         axis.set(xlim=(-5, 105), ylim=(-4, 104))
         drawing.label(axis, "multi-label demonstrations, %", "multi-label answers, %")
     handles, labels = fig.axes[0].get_legend_handles_labels()
@@ -69,5 +71,9 @@ def label_order(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         for column, title in (("alphabetical", "alphabetical, %"), ("instruction", "as instructed, %")):
             value = theirs.loc[order, f"follows_{column}_pct"]
             cells |= {title: written[column], f"paper, {title}": ABSENT if pd.isna(value) else f"{value:.1f}"}
-        rows.append(cells | {"n": f"{row['n']:,}", "set changed, %": written["changed"]})
+        changed = {
+            "set changed, %": written["changed"],
+            "of documents": write_count(row["documents"], row["documents_different"]),
+        }
+        rows.append(cells | {"n": write_count(row["n"], row["different"])} | changed)
     return pd.DataFrame(rows)

@@ -79,14 +79,17 @@ def sum_up(table: pd.DataFrame) -> str:
 
 
 def details(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the statistics that decide the claims, a row each that has a case: value with 95 % interval, and n."""
-    told = table[table["n"] > 0].sort_values("claim", key=_number, kind="stable")
+    """Returns the statistics that decide the claims, a row each that has a case: value with 95 % interval, n, and of
+    claims about lists the number of different answers.
+    """
+    told = table.reindex(columns=COLUMNS).query("n > 0").sort_values("claim", key=_number, kind="stable")
     rows = [
         [r.claim, r.statistic, r.decides, r.model, corpus_title(r.corpus), interval(r.value, r.low, r.high)]
-        + [f"{r.n:,}", r.verdict]
+        + [f"{r.n:,}", MISSING if pd.isna(r.different) else f"{r.different:.1f}", r.verdict]
         for r in told.itertuples()
     ]
-    return pd.DataFrame(rows, columns=["Claim", "Statistic", "holds where", "Model", "Corpus", "Value", "n", "Verdict"])
+    columns = ["Claim", "Statistic", "holds where", "Model", "Corpus", "Value", "n", "different", "Verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def order(table: pd.DataFrame) -> pd.DataFrame:

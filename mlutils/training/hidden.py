@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
 from mlutils import corpora, metrics
-from mlutils.readouts import alignment
+from mlutils.readouts import alignment, answers
 from mlutils.traces import Trace
 from mlutils.training.logistic import fit_logistic
 from mlutils.training.probes import probe
@@ -46,6 +46,7 @@ class Sample:
     first: np.ndarray  # bool (D, L): the first label said alone; no label for an empty answer
     distributions: np.ndarray  # (D, L + 1) log-probabilities of the first step, none last
     single_label: bool
+    lists: pd.Series  # tuples (D,): the different labels of the answer, in their order
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -58,11 +59,11 @@ def gather(trace: Trace, layers: bool = False) -> Sample:
     """
     states = trace.layer_states() if layers else trace.states()[:, None]
     kept = trace.complete() & np.isfinite(states).all(axis=(1, 2))
-    answers = trace.answers[trace.answers["variant"] == "list"].set_index("document")["said"]
-    begins = [next(iter(answers.get(document, [])), "") for document in trace.documents["id"]]
-    first = np.array(begins)[:, None] == np.array(trace.labels)
+    lists = answers.read_lists(trace)
+    first = np.array([next(iter(said), "") for said in lists])[:, None] == np.array(trace.labels)
     steps = log_softmax(trace.step_logits()[kept, 0], axis=-1)
-    return Sample(states[kept], trace.gold[kept], trace.said()[kept], first[kept], steps, trace.single_label)
+    said, lists = trace.said()[kept], lists[kept].reset_index(drop=True)
+    return Sample(states[kept], trace.gold[kept], said, first[kept], steps, trace.single_label, lists)
 
 
 def has_layers(pair: Sequence[Trace]) -> bool:
@@ -245,23 +246,25 @@ def tabulate_sets(
     """Returns micro F1 of all measures and their differences with 95 % intervals, a row a layer and measure (Fig. 7).
 
     Columns: layer, measure, value, low, high, n (documents tested), to_find (of these, those with a label to find),
-    train (documents), labels (probed), skipped (labels). Differences are paired over documents.
+    different (answers to them), train (documents), labels (probed), skipped (labels). Differences are paired over
+    documents.
     """
     rows = []
     for layer in layers:
         counts, skips = probe_sets(tested, aside, layer, controls, seed, conventions)
         draws = {name: draw_f1(each, seed=seed) for name, each in counts.items()}
-        found = {name: int((each[:, 2] > 0).sum()) for name, each in counts.items()}
+        told = {name: each[:, 2] > 0 for name, each in counts.items()}
+        found = {name: (int(each.sum()), answers.count_different(tested.lists[each])) for name, each in told.items()}
         for name, (plus, minus) in DIFFERENCES.items():
             if plus in draws and minus in draws:
                 draws[name] = draws[plus] - draws[minus]
-                found[name] = min(found[plus], found[minus])
+                found[name] = tuple(map(min, found[plus], found[minus]))
         for name, each in draws.items():
             skipped = int(skips["pred" if "pred" in name or "2plus" in name else "gold"].sum())
             skipped = 0 if name == "perf" else skipped
-            sizes = [len(tested), found[name], len(aside), tested.gold.shape[1] - skipped, skipped]
+            sizes = [len(tested), *found[name], len(aside), tested.gold.shape[1] - skipped, skipped]
             rows.append([layer, name, *summarise(each), *sizes])
-    columns = ["layer", "measure", "value", "low", "high", "n", "to_find", "train", "labels", "skipped"]
+    columns = ["layer", "measure", "value", "low", "high", "n", "to_find", "different", "train", "labels", "skipped"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -295,7 +298,8 @@ def tabulate_following(
     """Returns how well "another label will follow" is told: AUC with 95 % intervals, a row a layer and source.
 
     Columns: layer, source, value, low, high, n (documents that say a label), follow (of these, those with another),
-    majority (share of the larger class), train. `state_minus_first_label` is a paired difference.
+    different (answers, of those with another or those without, where they are fewer), majority (share of the larger
+    class), train. `state_minus_first_label` is a paired difference.
     """
     rows = []
     for layer in layers:
@@ -305,6 +309,9 @@ def tabulate_following(
             draws = dict.fromkeys(SOURCES, np.array([np.nan]))
         draws["state_minus_first_label"] = draws["state"] - draws["first_label"]
         majority = max(truth.mean(), 1 - truth.mean()) if len(truth) else np.nan
-        sizes = [len(truth), int(truth.sum()), majority, int(aside.first.any(axis=1).sum())]
+        said = tested.lists[tested.first.any(axis=1)]
+        fewest = min(answers.count_different(said[kind]) for kind in (truth, ~truth))
+        sizes = [len(truth), int(truth.sum()), fewest, majority, int(aside.first.any(axis=1).sum())]
         rows += [[layer, name, *summarise(each), *sizes] for name, each in draws.items()]
-    return pd.DataFrame(rows, columns=["layer", "source", "value", "low", "high", "n", "follow", "majority", "train"])
+    columns = ["layer", "source", "value", "low", "high", "n", "follow", "different", "majority", "train"]
+    return pd.DataFrame(rows, columns=columns)

@@ -175,9 +175,9 @@ def test_tables_2_and_5_have_base_models_and_sft(tmp_path):
     assert tuned["m+sft-foxes, 0 shots"] is traces["m+sft-foxes", 0]
 
 
-def difference(tuning, quantity, mean, low, high, n=50, shots=10, seed="all", documents="test, all"):
+def difference(tuning, quantity, mean, low, high, n=50, shots=10, seed="all", documents="test, all", different=6.0):
     row = dict(corpus="foxes", documents=documents, base="m", tuning=tuning, tuned_on="foxes", shots=shots, seed=seed)
-    return row | dict(seeds=3, quantity=quantity, mean=mean, low=low, high=high, n=n)
+    return row | dict(seeds=3, quantity=quantity, mean=mean, low=low, high=high, n=n, different=different)
 
 
 def test_verdicts_on_tuned_models():
@@ -197,20 +197,44 @@ def test_verdicts_on_tuned_models():
     assert found["verdict"].tolist() == ["holds", "does not hold", told, told, told, "holds", told, told, told, told]
     assert found["n"].tolist() == [50, 50, 50, 9, 0, 50, 0, 0, 0, 0]  # what nobody measured is a row without a case
     assert found["model"].tolist() == ["m+sft-foxes, 10 shots"] * 5 + ["m+rl_f1-foxes, 10 shots, seed 0"] * 5
+    assert found["different"].fillna(0).tolist() == [6, 6, 0, 0, 0, 6, 0, 0, 0, 0]  # C12 scores documents
     assert changes.judge(pd.DataFrame(columns=changes.COLUMNS)) == []
+    few = pd.DataFrame([row | {"different": 4.9} for row in rows[:1]], columns=changes.COLUMNS)
+    assert changes.judge(few)[0]["verdict"] == told and changes.judge(few.assign(different=5))[0]["verdict"] == "holds"
+
+
+def test_different_answers_are_those_of_the_model_with_the_fewest(tmp_path):
+    """The base model says three lists equally often, the tuned one joy alone; a later step only the base model has."""
+    lists = [["joy"], ["fear"], ["joy", "fear"]] * 4
+    base = write(tmp_path / "m", "m", lists, top(*[0.5] * 16))
+    levels, differences = changes.compare([base, one(tmp_path, "m+sft-foxes", [0.6] * 12)])
+    assert pick(levels, "top1_first", tuning="base")["different"] == 3
+    assert pick(levels, "top1_first", tuning="sft")["different"] == 1 == pick(differences, "top1_first")["different"]
+    assert pick(levels, "top1_later", tuning="base")["different"] == 1  # of the four documents with one
+    assert np.isnan(pick(levels, "f1 hard_predictions", tuning="base")["different"])
+    assert np.isnan(pick(levels, "top1_later", tuning="sft")["different"])
+
+
+def test_labels_said_again_are_no_steps_unless_kept(tmp_path):
+    trace = write(tmp_path / "t", "m", [["joy", "joy"]] * 3, top(*[0.5, 0.9] * 3))
+    counts = [changes.count(trace, repeats=repeats)[1].sum() for repeats in ("excluded", "kept")]
+    assert [each["top1_later"] for each in counts] == [0, 3] == [each["second_next"] for each in counts]
 
 
 def test_entropy_along_the_ladder(tmp_path):
     sizes = {"xs": 10**5, "s": 10**6, "m": 10**7}
     probabilities = {"xs": 0.25, "s": 0.5, "m": 0.9}  # of joy; the other labels and none share the rest
-    traces = [one(tmp_path, name, [p] * 12) for name, p in probabilities.items()]
+    said = [*LABELS, "none", "joy"] * 3
+    said[4::5] = [["joy", "fear"]] * 3  # five lists, equally often
+    lists = [[label] if isinstance(label, str) else label for label in said]
+    traces = [write(tmp_path / name, name, lists, top(*[p] * 18), shots=10) for name, p in probabilities.items()]
     entropy, ranking = changes.climb(traces, sizes, list(sizes))
     bits = [-(p * np.log2(p) + (1 - p) * np.log2((1 - p) / 3)) for p in probabilities.values()]
     assert entropy["value"] == pytest.approx((bits[2] - bits[0]) / 2) and entropy["verdict"] == "holds"
-    assert entropy["model"] == "xs to m, 10 shots" and entropy["n"] == 12
-    assert ranking["n"] == 0 and ranking["verdict"] == "cannot be told here"
+    assert entropy["model"] == "xs to m, 10 shots" and entropy["n"] == 15 and entropy["different"] == 5
+    assert ranking["n"] == 3 and ranking["verdict"] == "cannot be told here"
     assert changes.climb(traces, {"xs": 10**5}, list(sizes)) == [] and changes.climb(traces, sizes, []) == []
-    alone = [one(tmp_path, "xs", [0.5] * 12, shots=20), *traces]  # the demonstrations that most models share
+    alone = [one(tmp_path, "xs", [0.5] * 15, shots=20), *traces]  # the demonstrations that most models share
     assert changes.climb(alone, sizes, list(sizes))[0]["model"] == "xs to m, 10 shots"
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import tracemalloc
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,8 @@ def trace(tmp_path):
 
 
 def test_a_row_a_label_step_by_hand(trace):
-    table = steps.tabulate(trace)
+    """With d3's second fear, as the paper reads it."""
+    table = steps.tabulate(trace, repeats="kept")
     assert table["document"].tolist() == ["d0", "d0", "d0", "d1", "d3", "d3"]
     assert table["step"].tolist() == [1, 2, 3, 1, 1, 2] and table["steps"].tolist() == [3, 3, 3, 1, 2, 2]
     assert table["last"].tolist() == [False, False, True, True, False, True]
@@ -187,7 +189,13 @@ def test_traces_of_one_model_and_corpus_are_told_apart_or_refused(trace, tmp_pat
 
 
 def test_what_is_odd_is_counted(trace):
-    (row,) = reporting.steps.count(steps.gather([trace]), [trace]).to_dict("records")
+    (left,) = reporting.steps.count(steps.gather([trace]), [trace]).to_dict("records")
+    (row,) = reporting.steps.count(steps.gather([trace], repeats="kept"), [trace]).to_dict("records")
+    assert (
+        left["label said before"] == 1 and left["label steps"] == 5 and (left["last"], left["intermediate"]) == (3, 2)
+    )
+    # joy, anger, fear; fear (said twice); nothing, to two documents: an entropy of 2/4 ln 4 + 1/2 ln 2.
+    assert left["different answers, effective"] == pytest.approx(2**1.5) == row["different answers, effective"]
     assert row["documents"] == 4 and row["without a label step"] == 1 and row["label steps"] == 6
     assert row["answers with two or more labels"] == 1 and row["label said before"] == 1
     assert (row["last"], row["intermediate"]) == (3, 3) and row["mass of the labels below 0.5"] == 3
@@ -197,7 +205,7 @@ def test_what_is_odd_is_counted(trace):
 
 
 def test_summaries_by_hand(trace):
-    table = steps.summarise(steps.gather([trace])).set_index(["step", "group", "quantity"])
+    table = steps.summarise(steps.gather([trace], repeats="kept")).set_index(["step", "group", "quantity"])
     first = table.loc[1, "intermediate", "first"]
     assert first["n"] == 2 and first["mean"] == pytest.approx(0.5) and first["above"] == 0
     assert (first["low"], first["high"]) == pytest.approx((0.4, 0.6))
@@ -210,12 +218,15 @@ def test_summaries_by_hand(trace):
 
 
 def test_table_4_counts_only_later_labels(trace):
-    (row,) = steps.never_said(steps.gather([trace])).to_dict("records")
+    (row,) = steps.never_said(steps.gather([trace], repeats="kept")).to_dict("records")
     # d0 at r = 2 (joy was said before) and d3 at r = 1: the second label is not said next, nor later.
     assert (row["n"], row["value"], row["intermediate"]) == (2, 100, 3)
     assert row["not_next"] == pytest.approx(200 / 3)
-    (row,) = steps.never_said(steps.gather([trace]), "released").to_dict("records")
+    assert row["documents"] == 2 and row["different"] == row["intermediate_different"] == 2
+    (row,) = steps.never_said(steps.gather([trace], repeats="kept"), "released").to_dict("records")
     assert row["value"] == 50
+    (row,) = steps.never_said(steps.gather([trace])).to_dict("records")  # d3 has no intermediate step
+    assert (row["n"], row["value"], row["intermediate"], row["not_next"], row["different"]) == (1, 100, 2, 50, 1)
 
 
 def test_accuracy_of_the_first_and_second_label(trace):
@@ -230,16 +241,21 @@ def test_both_readings_of_fig_11(trace):
     assert table["B", 0].to_dict() == {0: 0, 2: 1}
 
 
-def test_verdicts_of_a_spiky_list_and_of_a_model_that_says_one_label(tmp_path):
-    spiky = [[9, 0, 1, 0], [0, 8, 0, 1]] * 30  # anger, fear; joy is second at r = 1 and never said
-    lists, gold = [["anger", "fear"]] * 30, [[1, 0, 1]] * 30
+def test_verdicts_of_spiky_lists_and_of_a_model_that_says_one_label(tmp_path):
+    """Six lists of two of three labels, spiky; the third label is second at r = 1 and never said."""
+    lists = [list(pair) for pair in permutations(LABELS, 2)] * 5
+    spiky = np.zeros((60, 4))
+    for row, said in enumerate(lists):
+        one, two = map(LABELS.index, said)
+        spiky[2 * row, [one, 3 - one - two]], spiky[2 * row + 1, [two, 3]] = (9, 1), (8, 1)
+    gold = [[label != said[1] for label in LABELS] for said in lists]
     table = steps.gather([write(tmp_path / "a", lists, spiky, gold)])
     verdicts = pd.DataFrame(steps.judge(table)).groupby("claim")["verdict"].agg(list).to_dict()
     held, unknown = claims.VERDICTS[0], claims.VERDICTS[2]
     assert verdicts == {"C1": [held], "C2": [held] * 2, "C3": [unknown] * 2, "C4": [held] * 2, "C5": [held]}
     flat = steps.gather([write(tmp_path / "b", [["anger"]] * 30, [[0.5, 0, 0, 0]] * 30)])
     rows = steps.judge(flat)
-    assert [row["verdict"] for row in rows] == [claims.VERDICTS[1]] + [unknown] * 7
+    assert [row["verdict"] for row in rows] == [unknown] * 8 and rows[0]["n"] == 30
     assert len(rows) == len(steps.STATISTICS)
 
 

@@ -13,6 +13,7 @@ from mlutils.reporting.variants import label_order
 from mlutils.traces import TraceError
 
 LABELS = ("anger", "fear", "joy")
+ORDERS = ("alphabetical", "reversed", "random-1")
 
 
 def made(said, orders=None, plans=1):
@@ -66,6 +67,23 @@ def test_shares_of_multi_label_answers():
     )
     deaf = made({f"ratio={r}": [["joy"], ["joy", "fear"], ["joy"]] for r in (0, 0.5, 1)}, plans=3)
     assert variants.follow(deaf) == (0, 0, 0, 3)
+
+
+def test_different_answers_are_those_of_the_variant_with_the_fewest():
+    lists = [[label] for label in LABELS] + [["joy", "fear"], ["fear", "joy"]]
+    followed = made({"ratio=0": lists, "ratio=1": [["joy", "fear"]] * 4 + [["fear", "joy"]]})
+    few = np.exp(-0.8 * np.log(0.8) - 0.2 * np.log(0.2))
+    assert variants.count_several(followed)["different"].tolist() == pytest.approx([5, few])
+    assert variants.count_different(followed, "ratio") == pytest.approx(few)
+    # A recited list under each order: every answer changes, and there are three of them, each one case.
+    recited = {f"order={name}": [said] * 5 for name, said in zip(ORDERS, lists[2:], strict=True)}
+    trace = made(recited, {"order=reversed": LABELS[::-1]})
+    assert variants.changed_share(trace)[0] == 1 and variants.count_different(trace, "order") == 1
+    table = variants.compare_orders(trace).set_index("order")
+    assert table["different"].to_dict() == {"alphabetical": 0, "reversed": 1, "random": 1}
+    assert (
+        set(table["documents_different"]) == {1} and variants.read_order(trace, "order=reversed").several[0][0] == "joy"
+    )
 
 
 def test_intervals_of_shares_resample_plans():

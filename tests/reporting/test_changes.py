@@ -15,7 +15,16 @@ def row(quantity, mean, tuning="base", shots=10, seed=None, base="m", corpus="mf
     if seed is not None:
         tuned |= {"seed": seed, "seeds": 3 if seed == "all" else 1}
     low, high = (NAN, NAN) if np.isnan(mean) else (mean - 0.05, mean + 0.1)
-    made = dict(corpus=corpus, documents="paper", base=base, tuning=tuning, shots=shots, quantity=quantity, n=n)
+    made = dict(
+        corpus=corpus,
+        documents="paper",
+        base=base,
+        tuning=tuning,
+        shots=shots,
+        quantity=quantity,
+        n=n,
+        different=9.0 if n else NAN,
+    )
     return made | tuned | dict(mean=mean, low=low, high=high) | others
 
 
@@ -113,12 +122,15 @@ def test_fig_12_pairs_have_most_of_the_shared_demonstrations(levels):
 def test_tables_are_in_percent_and_mark_what_is_sure(levels):
     few, ten = changes_tables.by_tuning(levels, {})
     assert few[0] == "m, on MFRC (paper), 0 demonstrations" and ten[0] == "m, on MFRC (paper), 10 demonstrations"
-    assert list(few[1]) == ["Quantity", "Base", "SFT (seed 0)", "n"]
-    assert list(ten[1]) == ["Quantity", "Base", "SFT (3 seeds)", "Soft targets (seed 0)", "n"]
+    assert list(few[1]) == ["Quantity", "Base", "SFT (seed 0)", "n", "different"]
+    assert list(ten[1]) == ["Quantity", "Base", "SFT (3 seeds)", "Soft targets (seed 0)", "n", "different"]
     rows = ten[1].set_index("Quantity").T.to_dict("list")
-    assert rows["Second said next, %"] == ["30.0 [25.0, 40.0]", "70.0 [65.0, 80.0]", "50.0 [45.0, 60.0]", "40"]
-    assert rows["Alphabetical order, %"] == ["–", "–", "–", "0"]
-    assert rows["Largest probability, later steps"] == ["0.90 [0.85, 1.00] (3)", "–", "–", ""]  # n differs
+    assert rows["Second said next, %"] == ["30.0 [25.0, 40.0]", "70.0 [65.0, 80.0]", "50.0 [45.0, 60.0]", "40", "9.0"]
+    assert rows["Alphabetical order, %"] == ["–", "–", "–", "0", "–"]
+    few = levels.assign(different=levels["different"].where(levels["tuning"] != "sft", 1.25))
+    shown = dict(changes_tables.by_tuning(few, {}))["m, on MFRC (paper), 10 demonstrations"].set_index("Quantity")
+    assert shown.loc["Second said next, %", "different"] == "1.2 to 9.0"
+    assert rows["Largest probability, later steps"] == ["0.90 [0.85, 1.00] (3)", "–", "–", "", "9.0"]  # n differs
     signed = table(row("top1_first", 0.2, "sft"), row("labels", 0.01, "sft"), row("labels", 0.5, "soft", n=9))
     ((caption, shown),) = changes_tables.by_tuning(signed, {}, signed=True)
     assert caption == "m, tuned minus base, on MFRC (paper), 10 demonstrations"

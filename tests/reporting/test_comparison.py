@@ -24,4 +24,7 @@ def test_one_answer_for_most_documents_is_said(tmp_path):
     half = trace(tmp_path / "b", [["care"], ["care"], ["purity"], ["care", "purity"]], "half")
     assert comparison.recited([half]) == "" and comparison.recited([]) == ""
     told = comparison.recited([recites, half])
-    assert told.endswith("documents: parrot (MFRC, 10 demonstrations: 2 of 3 documents).") and "half (" not in told
+    assert (
+        told.endswith("documents: parrot (MFRC, 10 demonstrations: 2 of 3 documents, 1.9 different answers).")
+        and "half (" not in told
+    )

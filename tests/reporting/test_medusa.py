@@ -16,7 +16,9 @@ def test_fig_16_has_a_column_a_head_and_says_what_a_head_cannot_read():
     zero, one = fig.axes
     assert fig.alt.count("head 0") == 4 and "m, semeval, head 1, r = 2, last: 0.33 (n = 12)" in fig.alt
     assert [axis.get_title(loc="left") for axis in fig.axes] == ["head 0\nSemEval", "head 1\nSemEval"]
-    assert ticks(one) == ["r = 1 0 / 0", "r = 2 12 / 12"] and texts(one) == ["no step 1 that this head reads"]
+    assert ticks(one) == ["r = 1 0 / 0 (0.0 / 0.0)", "r = 2 12 / 12 (4.0 / 4.0)"] and texts(one) == [
+        "no step 1 that this head reads"
+    ]
     assert [half[2:] for half in halves(one)] == [pytest.approx((0.2, 0.45))] * 2
     assert len(halves(zero)) == 4 and texts(zero) == []
     two = pd.concat([*heads, *(each.assign(model="n") for each in heads)])

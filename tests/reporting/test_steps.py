@@ -19,6 +19,7 @@ def rows(corpus, model, step, last, values, second=0.1, next_said=0.2):
             "document": [f"{corpus}{i}" for i in range(len(values))],
             "step": step,
             "last": last,
+            "answer": [i % 4 for i in range(len(values))],
             "first": values,
             "second": second,
             "entropy": 1.0 + np.asarray(values),
@@ -57,7 +58,8 @@ def halves(axis):
 def test_fig_2_has_last_left_intermediate_right_numbers_under_each_and_few_steps_as_dots(table):
     semeval, mfrc = reporting.steps.largest(table).axes
     assert semeval.get_title(loc="left") == "SemEval" and mfrc.get_title(loc="left") == "MFRC"
-    assert ticks(semeval) == ["r = 1 12 / 12", "r = 2 2 / 0"] and ticks(mfrc) == ["r = 1 12 / 0", "r = 2 0 / 0"]
+    assert ticks(semeval) == ["r = 1 12 / 12 (4.0 / 4.0)", "r = 2 2 / 0 (2.0 / 0.0)"]
+    assert ticks(mfrc) == ["r = 1 12 / 0 (4.0 / 0.0)", "r = 2 0 / 0 (0.0 / 0.0)"]
     (last, going) = sorted(halves(semeval))
     assert (
         last[1] <= 0 <= going[0] and last[2:] == pytest.approx((0.4, 0.9)) and going[2:] == pytest.approx((0.2, 0.45))
@@ -74,8 +76,8 @@ def test_fig_3_adds_what_becomes_of_the_second_label(table):
     table.loc[table["next_label"] == "fear", "top1"] = ["fear"] * 3 + ["joy"] * 9  # three say the argmax again
     shares = steps.summarise(table)
     semeval, mfrc = reporting.steps.second(table, shares).axes
-    assert ticks(semeval)[:3] == ["second r = 1 12 / 12", "said next 9", "second r + 1 12"]
-    assert ticks(semeval)[3:] == ["second r = 2 2 / 0", "said next 0", "second r + 1 0"]
+    assert ticks(semeval)[:3] == ["second r = 1 12 / 12 (4.0 / 4.0)", "said next 9 (3.9)", "second r + 1 12 (4.0)"]
+    assert ticks(semeval)[3:] == ["second r = 2 2 / 0 (2.0 / 0.0)", "said next 0 (0.0)", "second r + 1 0 (0.0)"]
     (found,) = [text for text in texts(semeval) if "said next" in text]
     share = shares.query("corpus == 'semeval' and quantity == 'second_is_next' and step == 1").iloc[0]
     assert found == f"second said next: 50 % [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
@@ -99,7 +101,7 @@ def test_first_step_sorts_each_document():
 
 def test_fig_9_draws_the_quartiles(table):
     (semeval, _) = reporting.steps.boxes(table).axes
-    assert ticks(semeval)[0] == "largest r = 1 12 / 12"
+    assert ticks(semeval)[0] == "largest r = 1 12 / 12 (4.0 / 4.0)"
     heights = [patch.get_path().get_extents() for patch in semeval.patches if patch.get_path().get_extents().height > 0]
     quartiles = np.quantile(np.linspace(0.4, 0.9, 12), [0.25, 0.75])
     assert any((box.y0, box.y1) == pytest.approx(tuple(quartiles)) for box in heights)
@@ -113,18 +115,19 @@ def test_fig_10_has_the_entropy_of_knowing_nothing(table):
 
 
 def test_fig_5_names_what_it_drops():
-    columns = ["model", "corpus", "gold", "label", "mean", "low", "high", "n", "shown"]
+    columns = ["model", "corpus", "gold", "label", "mean", "low", "high", "n", "different", "shown"]
     points = [
-        ["m", "semeval", "two or more", "first", 0.6, 0.5, 0.7, 40, True],
-        ["m", "semeval", "two or more", "second", 0.4, 0.3, 0.5, 40, True],
-        ["m", "semeval", "any", "first", 0.9, 0.8, 1.0, 60, True],
-        ["m", "mfrc", "two or more", "first", 1.0, NAN, NAN, 3, False],
-        ["m", "mfrc", "two or more", "second", 1.0, NAN, NAN, 3, False],
+        ["m", "semeval", "two or more", "first", 0.6, 0.5, 0.7, 40, 7.25, True],
+        ["m", "semeval", "two or more", "second", 0.4, 0.3, 0.5, 40, 7.25, True],
+        ["m", "semeval", "any", "first", 0.9, 0.8, 1.0, 60, 9.0, True],
+        ["m", "mfrc", "two or more", "first", 1.0, NAN, NAN, 3, 1.0, False],
+        ["m", "mfrc", "two or more", "second", 1.0, NAN, NAN, 3, 1.0, False],
     ]
     frame = pd.DataFrame(points, columns=columns)
     (axis,) = reporting.steps.accuracies(frame).axes
     assert axis.figure.alt.endswith("said: m, semeval, first: 0.60 (n = 40); m, semeval, second: 0.40 (n = 40).")
     (line,) = [container[0] for container in axis.containers]
+    assert [text.get_text() for text in axis.figure.legends[0].get_texts()] == ["SemEval, n = 40 (7.2 different)"]
     assert line.get_ydata() == pytest.approx([0.6, 0.4]) and "MFRC (3)" in axis.get_xlabel()
     (axis,) = reporting.steps.accuracies(frame[frame["corpus"] == "mfrc"]).axes
     assert axis.figure.alt.endswith("second label said: no model has more than ten such answers.")
@@ -132,17 +135,17 @@ def test_fig_5_names_what_it_drops():
 
 
 def test_fig_11_has_bars_at_ranks_published_marks_and_words():
-    columns = ["model", "corpus", "reading", "label", "place", "mean", "low", "high", "n"]
+    columns = ["model", "corpus", "reading", "label", "place", "mean", "low", "high", "n", "different"]
     places = [
-        ["m", "semeval", "A", 2, 2, 0.7, 0.6, 0.8, 30],
-        ["m", "semeval", "A", 2, 9, 0.2, 0.1, 0.3, 30],
-        ["m", "semeval", "A", 2, 11, 0.1, 0.0, 0.2, 30],
-        ["m", "semeval", "A", 3, 3, 1.0, 1.0, 1.0, 12],
-        ["m", "mfrc", "B", 0, 0, NAN, NAN, NAN, 0],
-        ["m", "boxes", "A", 2, 2, 1.0, NAN, NAN, 1],
-        ["m", "goemotions", "A", 2, 1, 0.0, 0.0, 0.2, 11],
-        ["m", "goemotions", "A", 2, 2, 1.0, 0.8, 1.0, 11],
-        ["m", "goemotions", "A", 3, 3, 1.0, 0.7, 1.0, 10],
+        ["m", "semeval", "A", 2, 2, 0.7, 0.6, 0.8, 30, 7.5],
+        ["m", "semeval", "A", 2, 9, 0.2, 0.1, 0.3, 30, 7.5],
+        ["m", "semeval", "A", 2, 11, 0.1, 0.0, 0.2, 30, 7.5],
+        ["m", "semeval", "A", 3, 3, 1.0, 1.0, 1.0, 12, 3.0],
+        ["m", "mfrc", "B", 0, 0, NAN, NAN, NAN, 0, 0.0],
+        ["m", "boxes", "A", 2, 2, 1.0, NAN, NAN, 1, 0.25],
+        ["m", "goemotions", "A", 2, 1, 0.0, 0.0, 0.2, 11, 2.75],
+        ["m", "goemotions", "A", 2, 2, 1.0, 0.8, 1.0, 11, 2.75],
+        ["m", "goemotions", "A", 3, 3, 1.0, 0.7, 1.0, 10, 2.5],
     ]
     semeval, mfrc, boxes, few = reporting.steps.second_ranks(pd.DataFrame(places, columns=columns)).axes
 
@@ -151,14 +154,16 @@ def test_fig_11_has_bars_at_ranks_published_marks_and_words():
 
     assert bars(semeval) == {(1.8, 0.7), (3.2, 1.0), (8.8, 0.3)}  # behind the eighth rank: joined
     assert {line.get_ydata()[0] for line in semeval.lines if line.get_marker() in "os"} == {0.5, 0.65}
-    assert texts(semeval) == ["n = 30 / 12"] and texts(mfrc) == ["no answer with two or more labels"]
+    assert texts(semeval) == ["n = 30 / 12 (7.5 / 3.0 different)"] and texts(mfrc) == [
+        "no answer with two or more labels"
+    ]
     ranked = (
         "that were second: m, semeval: 0.70 (n = 30); m, goemotions: 1.00 (n = 11). Published: 0.50 at 8B, 0.65 at 70B."
     )
     assert semeval.figure.alt.endswith(ranked)
     # Ten answers or fewer are no share, as in Fig. 5: one answer would be a full bar.
     assert bars(boxes) == set() and texts(boxes) == ["too few answers with two or more labels (n = 1)"]
-    assert bars(few) == {(1.8, 1.0)} and texts(few) == ["n = 11 / 10 (too few)"]
+    assert bars(few) == {(1.8, 1.0)} and texts(few) == ["n = 11 / 10 (too few) (2.8 / 2.5 different)"]
 
 
 def test_ten_steps_are_dots_and_eleven_a_shape():
@@ -173,13 +178,14 @@ def test_ten_steps_are_dots_and_eleven_a_shape():
 
 
 def test_table_4_tells_what_says_too_little():
-    columns = ["value", "low", "high", "n", "not_next", "not_next_low", "not_next_high", "intermediate"]
+    columns = ["value", "low", "high", "n", "different", "not_next", "not_next_low", "not_next_high", "intermediate"]
+    columns.append("intermediate_different")
     table = pd.DataFrame(
         [
-            [90.0, 80.04, 95.06, 11, 50.0, 40.0, 60.0, 22],
-            [100.0, 2.5, 100.0, 10, 71.4, 40.0, 95.0, 14],
-            [NAN, NAN, NAN, 0, 0.0, 0.0, 70.8, 3],
-            [88.1, *[NAN] * 7],
+            [90.0, 80.04, 95.06, 11, 3.25, 50.0, 40.0, 60.0, 22, 6.0],
+            [100.0, 2.5, 100.0, 10, 1.0, 71.4, 40.0, 95.0, 14, 1.5],
+            [NAN, NAN, NAN, 0, 0.0, 0.0, 0.0, 70.8, 3, 1.0],
+            [88.1, *[NAN] * 9],
         ],
         columns=columns,
     ).assign(source="ours", model="m", corpus="c", published_not_next=["22.2 to 49.8", None, None, None])
@@ -189,6 +195,8 @@ def test_table_4_tells_what_says_too_little():
     ]  # fmt: skip
     assert told["not said next, %"].tolist() == ["50.0 [40.0, 60.0]", "71.4 [40.0, 95.0]", "too few (n = 3)", ""]
     assert told["not said next, published"].tolist() == ["22.2 to 49.8", "", "", ""]
+    assert told["never said later, n"].tolist() == ["11 (3.2 different)", "10 (1.0 different)", "0 (0.0 different)", ""]
+    assert told["not said next, n"].tolist() == ["22 (6.0 different)", "14 (1.5 different)", "3 (1.0 different)", ""]
 
 
 def test_many_models_stand_in_lines_with_one_label_below(table):
@@ -196,7 +204,7 @@ def test_many_models_stand_in_lines_with_one_label_below(table):
     fig = reporting.steps.second(both, steps.summarise(both))  # six places a panel: two panels side by side
     titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles == [f"{m}\n{c}" for c in ("SemEval", "MFRC") for m in "abc"]
-    assert [axis.get_xlabel() for axis in fig.axes] == [""] * 5 + ["number of steps: last / intermediate"]
+    assert [axis.get_xlabel() for axis in fig.axes] == [""] * 5 + ["steps (different answers): last / intermediate"]
     wide = reporting.steps.largest(both).axes
     assert [axis.get_xlabel() != "" for axis in wide] == [False] * 4 + [True, False]
 
@@ -240,5 +248,5 @@ def test_a_model_that_never_says_two_labels_is_said_so_in_every_figure(tmp_path)
     assert told["fig16"] == ["no intermediate step", "no step 2 that this head reads"]
     table4 = steps.never_said(table).assign(source="ours", published_not_next=None)
     assert reporting.steps.write_never_said(table4)["never said later, %"].tolist() == ["too few (n = 0)"]
-    unsure = {row["verdict"] for row in steps.judge(table) if row["claim"] != "C1"}
+    unsure = {row["verdict"] for row in steps.judge(table)}
     assert unsure == {claims.VERDICTS[2]}

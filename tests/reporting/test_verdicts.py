@@ -11,7 +11,7 @@ NAN = float("nan")
 
 
 def row(claim, name, value, corpus="mfrc", model="m"):
-    return judge(Statistic(claim, name, 0), model, corpus, value, value - 0.1, value + 0.1, 40)
+    return judge(Statistic(claim, name, 0), model, corpus, value, value - 0.1, value + 0.1, 40, different=6.25)
 
 
 def texts(rows):
@@ -52,7 +52,11 @@ def test_details_leave_out_rows_without_a_case():
     rows.append(judge(Statistic("C2", "of nothing", 0), "m", "boxes", NAN, NAN, NAN, 0))
     found = verdicts.details(claims.tabulate(rows))
     assert found["Claim"].tolist() == ["C2", "C10"]
-    assert found.iloc[0].tolist() == ["C2", "s", "above 0", "m", "MFRC", "1.00 [0.90, 1.10]", "40", "holds"]
+    assert found.iloc[0].tolist() == ["C2", "s", "above 0", "m", "MFRC", "1.00 [0.90, 1.10]", "40", "6.2", "holds"]
+    scored = verdicts.details(claims.tabulate([row("C12", "s", 1.0)])).iloc[0]
+    assert (scored["different"], scored["Verdict"]) == ("–", "holds")  # about documents
+    old = verdicts.details(claims.tabulate(rows).drop(columns="different"))  # of a run older than the number
+    assert set(old["different"]) == {"–"}
 
 
 def test_finetuning_has_a_row_a_tuned_model():

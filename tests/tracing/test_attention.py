@@ -335,6 +335,30 @@ def test_table_6_by_hand(tmp_path):
         assert means[segment] == pytest.approx(got.loc[(segment, "per_token"), "mean"])
 
 
+def test_a_label_said_again_is_no_later_label(tmp_path):
+    """a says joy, joy, fear; b joy, joy; c joy, fear: later labels are the third step of a and the second of c."""
+    said = {"a": ["joy", "joy", "fear"], "b": ["joy", "joy"], "c": ["joy", "fear"]}
+    writer = Writer(tmp_path, {"labels": ["fear", "joy"], "single_label": False, "views": ["list", "attention"]})
+    writer.add("documents", 0, {"documents": [{"id": i, "gold": [], "votes": []} for i in said]})
+    writer.add("list", 0, {
+        "answers": [{"document": i, "variant": "list", "said": list(dict.fromkeys(each))} for i, each in said.items()],
+        "steps": [{"document": i, "variant": "list", "step": r, "label": label, "logits": [0.0] * 3}
+                  for i, labels in said.items() for r, label in enumerate(labels, 1)],
+    })  # fmt: skip
+    first = {("a", 2): 0.9, ("a", 3): 0.2, ("b", 2): 0.9, ("c", 2): 0.4}
+    writer.add("attention", 0, {"attention": [row_of(*at, [0.5], [x], [0.1]) for at, x in first.items()]})
+    writer.finish()
+    trace = Trace(tmp_path)
+    assert readout.read(trace)[["document", "step"]].to_numpy().tolist() == [["a", 2], ["c", 2]]
+    row = readout.summarise(trace).set_index(["segment", "quantity"]).loc[("first", "per_token")]
+    assert row["mean"] == pytest.approx(100 * (0.2 + 0.4) / 2) and (row["steps"], row["documents"]) == (2, 2)
+    assert row["different"] == 1  # both say joy, fear
+    row = readout.summarise(trace, repeats="kept").set_index(["segment", "quantity"]).loc[("first", "per_token")]
+    assert row["mean"] == pytest.approx(100 * ((0.9 + 0.2) / 2 + 0.9 + 0.4) / 3) and row["steps"] == 4
+    assert row["different"] == pytest.approx(3 / 2 ** (2 / 3))  # joy, fear twice, joy once
+    assert set(readout.by_layer(trace)["steps"]) == {2}
+
+
 def test_intervals_are_those_of_the_bootstrap(tmp_path):
     rng = np.random.default_rng(0)
     rows = [row_of(f"d{i}", 2, *rng.uniform(0.1, 0.9, (3, 4)).tolist()) for i in range(30)]

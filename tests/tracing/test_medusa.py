@@ -428,10 +428,29 @@ def test_fig_16_by_hand(tmp_path):
         step_distributions(grid)
 
 
-def test_fig_16_of_a_trace(trace):
+def test_fig_16_takes_out_labels_said_again(tmp_path):
+    """By what head 0 reads: a, a, b is a, b for head 1 as well, which reads no first step; b, b ends at its first."""
+    half = [0.5, 0.25, 0.25]
+    said = {"x": "aab", "y": "bb"}
+    trace = made_trace(tmp_path, [
+        *((document, 0, r, label, half) for document, labels in said.items() for r, label in enumerate(labels, 1)),
+        ("x", 1, 2, "a", half), ("x", 1, 3, "b", [0.8, 0.1, 0.1]), ("y", 1, 2, "b", half),
+    ])  # fmt: skip
     rows = readouts.medusa.read(trace)
+    assert rows[["document", "head", "step", "last"]].to_numpy().tolist() == [
+        ["x", 0, 1, False], ["x", 0, 2, True], ["y", 0, 1, True], ["x", 1, 2, True],
+    ]  # fmt: skip
+    assert rows["answer"].tolist() == [("a", "b"), ("a", "b"), ("b",), ("a", "b")] and rows["first"].iloc[3] == 0.8
+    assert len(readouts.medusa.read(trace, "kept")) == 8
+    table = readouts.medusa.tabulate(trace).set_index(["head", "step", "last", "measure"])
+    assert table.loc[(0, 1, True, "first"), ["n", "different"]].tolist() == [1, 1]
+    assert table.loc[(1, 1, True, "first"), ["n", "different", "missing"]].tolist() == [0, 0, 1]
+
+
+def test_fig_16_of_a_trace(trace):
+    rows = readouts.medusa.read(trace, "kept")
     assert set(rows["head"]) == set(range(HEADS + 1)) and len(rows) == trace.steps["variant"].ne("list").sum()
-    table = readouts.medusa.tabulate(trace)
+    table = readouts.medusa.tabulate(trace, "kept")
     steps = rows[rows["head"] == 0].groupby(["step", "last"]).size()
     for (step, last), here in table[table["measure"] == "first"].groupby(["step", "last"]):
         assert (here["n"] + here["missing"] == steps[step, last]).all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
 from mlutils import metrics, reporting
-from mlutils.readouts import claims
+from mlutils.readouts import answers, claims
 from mlutils.reporting import drawing
 from mlutils.traces import Trace, Writer
 from mlutils.training import hidden
@@ -113,7 +113,8 @@ def sample(documents, seed, later=0.0, single=False, gold_known=True, dimensions
     states[:, 1, 3] += later * (3 * second[:, 2] - 1.5)
     gold = first.copy() if gold_known else np.eye(3, dtype=bool)[rng.integers(0, 3, documents)]
     said = first if single else first | second
-    return Sample(states, gold, said, first, np.log(np.full((documents, 4), 0.25)), single)
+    lists = pd.Series([tuple(np.flatnonzero(each)) for each in said])
+    return Sample(states, gold, said, first, np.log(np.full((documents, 4), 0.25)), single, lists)
 
 
 def values(table, name="measure"):
@@ -152,7 +153,8 @@ def test_the_first_label_is_taken_out_of_truth_and_prediction(monkeypatch):
     gold = np.zeros((3, 3), bool)
     said = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
     first = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
-    tested = Sample(np.ones((3, 1, 2)), gold, said, first, np.zeros((3, 4)), False)
+    lists = pd.Series([("b", "a"), ("c",), ()])
+    tested = Sample(np.ones((3, 1, 2)), gold, said, first, np.zeros((3, 4)), False, lists)
     predicted = np.array([[0.9, 0.9, 0.9], [0, 0, 0.9], [0.9, 0, 0]])
     for name in ("probe", "fit_logistic"):
         monkeypatch.setattr(hidden, name, lambda *given, **named: (predicted, np.zeros(3, bool)))
@@ -421,4 +423,17 @@ def test_too_little_to_draw_is_said_or_refused(tables):
 def test_a_claim_about_few_second_labels_cannot_be_told(tables):
     row = tables.last.set_index("measure").loc["pred_minus_2plus"]
     statistic = claims.Statistic("C7", "Pred minus Pred 2+", 0)
-    assert claims.judge(statistic, "m", "c", row.value, row.low, row.high, 9)["verdict"] == "cannot be told here"
+    assert claims.judge(statistic, "m", "c", row.value, row.low, row.high, 9, "", 5)["verdict"] == "cannot be told here"
+
+
+def test_different_answers_are_those_of_the_documents_counted():
+    """Four lists at most: each of two first labels alone, or with the third label behind it."""
+    tested, aside = sample(200, 0), sample(300, 1)
+    table = hidden.tabulate_sets(tested, aside, controls=1).set_index("measure")
+    both, later = answers.count_different(tested.lists), answers.count_different(tested.lists[tested.said[:, 2]])
+    assert 3.9 < both <= 4 and 1.9 < later <= 2
+    assert table.loc["pred", "different"] == both and table.loc["pred_2plus", "different"] == later
+    assert table.loc["pred_minus_2plus", "different"] == later  # of both sides the fewer
+    following = hidden.tabulate_following(tested, aside)
+    fewest = min(later, answers.count_different(tested.lists[~tested.said[:, 2]]))
+    assert set(following["different"]) == {fewest}
