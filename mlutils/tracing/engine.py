@@ -20,11 +20,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from mlutils.tracing import vocabulary
 from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
-from mlutils.tracing.passes import Pass, Prefix, Store, Tree
+from mlutils.tracing.passes import Held, Pass, Prefix, Store, Tree
 
 WORTH_CACHING = 32  # tokens: a shorter common beginning is cheaper to repeat than to cache
 ROW_CPU, ROW_GPU = 256, 2048  # new tokens a pass: more gain nothing
-HELD = 8192  # tokens whose keys and values are held at once, beside the prefix: a gigabyte for models of 1.5 B
+HELD = 16384  # tokens whose keys and values are held at once, beside the prefix: a gigabyte for models of 1.5 B
 SURE = 0.3  # a draft is proposed as far as so large a share of the answers before went on like it
 PACKED = "packed"  # the name of the attention of a pass; without a mask function under it, no masks are made
 
@@ -138,9 +138,11 @@ class PackedEngine:
 
     model: Model
     row: int = 0  # new tokens a pass; 0: as suits the device
+    most: int = HELD  # tokens of documents that are held together
     tokens: int = 0
     passes: int = 0
     prefix: Prefix = field(default_factory=Prefix)
+    _held: Held = field(default_factory=Held)  # the last documents: who goes on with them pays for what is new only
 
     def __post_init__(self):
         self.row = self.row or (ROW_CPU if self.model.device.type == "cpu" else ROW_GPU)
@@ -182,8 +184,10 @@ class PackedEngine:
         """Keeps the part of the prefix that all sequences begin with, and extends it where that pays."""
         common = min(shared_beginning(sequences), min(map(len, sequences)) - 1)
         kept = min(common, shared_beginning([self.prefix.tokens, sequences[0]]))
-        self.prefix.cut(kept)
-        if common - kept >= WORTH_CACHING:
+        if kept < len(self.prefix.tokens):
+            self._held = Held()  # they stand behind another beginning
+            self.prefix.cut(kept)
+        if common - kept >= WORTH_CACHING and not self._held.trees:
             tree, store = Tree(), Store()
             tree.add(sequences[0][kept:common])
             self._run([tree], store)
@@ -207,30 +211,52 @@ class PackedEngine:
         """
         self._settle([sequence for group in groups for sequence in group])
         held, chosen = len(self.prefix.tokens), torch.tensor(list(select))
-        trees = [Tree() for _ in groups]
-        ends = [
-            [tree.add(sequence[held:])[-1] for sequence in group] for tree, group in zip(trees, groups, strict=True)
-        ]
+        behind = [[sequence[held:] for sequence in group] for group in groups]
         answers: list = [None] * len(groups)
-        for numbers in self._rows(trees):
-            self._run([trees[number] for number in numbers], Store())
-            states = torch.cat([trees[number].state(ends[number]) for number in numbers])
+        known = self._recognise(behind)
+        new = [number for number in range(len(groups)) if number not in known]
+        trees = [Tree(behind[number][0][: shared_beginning(behind[number])]) for number in new]
+        for tree, number in zip(trees, new, strict=True):
+            for sequence in behind[number]:
+                tree.add(sequence)
+        rows = [[(new[place], trees[place]) for place in row] for row in self._rows(trees)]
+        for row in [list(known.items()), *rows]:
+            if not row:
+                continue
+            if row[0][0] not in known:
+                self._held = Held([tree for _, tree in row])
+            ends = [[tree.add(sequence)[-1] for sequence in behind[number]] for number, tree in row]
+            self._run(self._held.trees, self._held.store)
+            states = torch.cat([tree.state(at) for (_, tree), at in zip(row, ends, strict=True)])
             logits, normaliser, _ = self._project(states, chosen)
-            cuts = np.cumsum([len(ends[number]) for number in numbers])[:-1]
-            for number, *found in zip(numbers, np.split(logits, cuts), np.split(normaliser, cuts), strict=True):
+            cuts = np.cumsum([len(at) for at in ends])[:-1]
+            for (number, _), *found in zip(row, np.split(logits, cuts), np.split(normaliser, cuts), strict=True):
                 answers[number] = tuple(found) if np.isfinite(found[1]).all() else BadLogits()
-                trees[number].states.clear()
         return answers
+
+    def _recognise(self, groups: Sequence[Sequence[Sequence[int]]]) -> dict[int, Tree]:
+        """Returns by group the tree that is held of its document: what it begins with is not computed again."""
+        free, known = list(self._held.trees), {}
+        for number, group in enumerate(groups):
+            begins = [tree for tree in free if group[0][: len(tree.begins)] == tree.begins]
+            if begins:
+                known[number] = max(begins, key=lambda tree: len(tree.begins))
+                free.remove(known[number])
+        longest = max((len(tree.tokens) for tree in self._held.trees), default=0)
+        new = max((sum(map(len, groups[number])) for number in known), default=0)
+        if (longest + new) * len(self._held.trees) > self.most:
+            self._held = Held()  # no room for more
+            return {}
+        return known
 
     def _rows(self, trees: Sequence[Tree], new: int = 0) -> list[list[int]]:
         """Returns the numbers of the trees that are held together, of like size, with `new` tokens to come each."""
-        rows, most = [], 0
+        rows: list[list[int]] = []
         for number in sorted(range(len(trees)), key=lambda number: len(trees[number].tokens)):
             size = len(trees[number].tokens) + new  # the largest so far: a row is as wide as it
-            if not rows or most + size > HELD:
+            if not rows or (len(rows[-1]) + 1) * size > self.most:
                 rows.append([])
             rows[-1].append(number)
-            most = size * len(rows[-1])
         return rows
 
     # -- answers ---------------------------------------------------------------------------------------------------
@@ -248,21 +274,22 @@ class PackedEngine:
         `draft` proposes and learns; it changes the number of passes, never the answers.
         """
         self._settle(sequences)
-        trees, held = [Tree() for _ in sequences], len(self.prefix.tokens)
+        held = len(self.prefix.tokens)
+        trees = [Tree(list(sequence[held:])) for sequence in sequences]
         answers = [Answer(tree, tree.add(sequence[held:])[-1]) for tree, sequence in zip(trees, sequences, strict=True)]
         written: list = [None] * len(answers)
         for numbers in self._rows(trees, limit):
+            self._held = Held([trees[number] for number in numbers])
             self._write_together([answers[number] for number in numbers], list(select), finished, limit, draft)
             for number in numbers:
                 written[number] = answers[number].write()
-                trees[number].states.clear()
         return written
 
     def _write_together(self, answers: Sequence[Answer], select, finished, limit, draft) -> None:
-        chosen, ends, store = torch.tensor(select), eos_tokens(self.model), Store()
+        chosen, ends = torch.tensor(select), eos_tokens(self.model)
         while active := [answer for answer in answers if not answer.ended]:
             wanted = [answer.propose(draft, limit) for answer in active]
-            self._run([answer.tree for answer in answers], store)
+            self._run(self._held.trees, self._held.store)
             states = torch.cat([answer.tree.state(nodes) for answer, nodes in zip(active, wanted, strict=True)])
             held = zip(*self._project(states, chosen), strict=True)
             for answer, nodes in zip(active, wanted, strict=True):

@@ -39,6 +39,8 @@ class HiddenView(ListView):
 class LayeredEngine(PackedEngine):
     """The packed engine, whose states are (tokens, layers + 1, H) in place of (tokens, H)."""
 
+    most: int = 4096  # as states are large
+
     def _forward(self, step: Pass) -> torch.Tensor:
         """Runs a pass; returns what went into each layer, and the last state."""
         with _inputs_kept(self._decoder.layers) as inputs:

@@ -67,6 +67,11 @@ class Model:
         return self.network.config.get_text_config()
 
     @property
+    def words(self) -> int:
+        """Returns the number of tokens that the network knows; some tokenizers have more."""
+        return self.network.get_input_embeddings().num_embeddings
+
+    @property
     def context(self) -> float:
         """Returns the largest number of tokens of prompt and answer together; infinite where there is no limit."""
         limits = (getattr(self.config, name, None) for name in ("max_position_embeddings", "max_seq_len"))

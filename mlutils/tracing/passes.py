@@ -18,7 +18,9 @@ GROW = 64  # nodes by which the store of keys and values grows
 class Tree:
     """The tokens of one document behind the prefix; each sees the prefix and its own ancestors."""
 
-    def __init__(self):
+    def __init__(self, begins: Sequence[int] = ()):
+        """begins: the tokens that all paths begin with, by which a document is known again."""
+        self.begins = list(begins)
         self.tokens: list[int] = []
         self.depths: list[int] = []
         self.children: dict[tuple[int, int], int] = {}  # (parent, token) -> node; the prefix is -1
@@ -91,6 +93,14 @@ class Store:
             for new, old in zip(fresh, self.kept[layer], strict=True):
                 new[:, :, : old.shape[2]] = old
         self.kept[layer] = fresh
+
+
+@dataclass
+class Held:
+    """Trees of several documents that are held together, and their keys and values."""
+
+    trees: list[Tree] = field(default_factory=list)
+    store: Store = field(default_factory=Store)
 
 
 @dataclass

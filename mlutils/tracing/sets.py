@@ -51,7 +51,7 @@ class SetsView:
     def __init__(self, model: Model, prompting: Prompting, most: int = MOST):
         self.model, self.prompting, self.engine, self.most = model, prompting, start_engine(model), most
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
-        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form, prompting.label_tokens)
+        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form, prompting.label_tokens, model.words)
         self._ends: dict[Prefix, Ends] = {}
         query, self.gap = prompting.template.demonstration.partition("{answer}")[0], prompting.gap
         self.anchor = query.removesuffix(self.gap).rpartition("}")[2]

@@ -23,7 +23,7 @@ class ListView:
         self.variant, self.model, self.prompting, self.engine = variant, model, prompting, start_engine(model)
         self.form, self.labels = prompting.template.form, prompting.corpus.labels
         self.state_shape = (model.config.hidden_size,)  # of what the engine keeps at a position
-        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form, prompting.label_tokens)
+        self.label_tokens = LabelTokens(model.tokenizer, self.labels, self.form, prompting.label_tokens, model.words)
 
     def ask(self, rows: Sequence[int]) -> tuple[dict[str, list[dict]], np.ndarray]:
         """Returns rows of answers, steps and failures for some documents, and their first-label states."""

@@ -87,11 +87,18 @@ class LabelTokens:
     `label_tokens` first, as in the paper, it is empty, and they share that token's logit.
     """
 
-    def __init__(self, tokenizer, labels: Sequence[str], form: str, label_tokens: str = "whole"):
-        """Raises ValueError where two labels have the same tokens."""
+    def __init__(
+        self, tokenizer, labels: Sequence[str], form: str, label_tokens: str = "whole", size: int | None = None
+    ):
+        """size: tokens that the model knows, where its tokenizer has more. Raises ValueError where two labels have the
+        same tokens.
+        """
         paths = _label_paths(tokenizer, labels, form)
         self.first = [sorted({path[0] for path in each}) for each in paths]
-        self.separators = _separators(tokenizer, form)
+        self.separators = {
+            name: [token for token in tokens if size is None or token < size]
+            for name, tokens in _separators(tokenizer, form).items()
+        }
         self.select = sorted({token for tokens in [*self.first, *self.separators.values()] for token in tokens})
         self._column = {token: column for column, token in enumerate(self.select)}
         whole = label_tokens == "whole"

@@ -271,3 +271,33 @@ def test_other_families_by_the_same_code(family, llama):
         assert np.abs(logits[0] - naive_logits(model, prompt)[:20]).max() < 1e-4
     for prompt, written in zip(prompts, engine.write(prompts, [0], lambda t: False, 8, Draft()), strict=True):
         assert written.tokens == naive_answer(model, prompt, 8)[0]
+
+
+def test_who_goes_on_with_a_document_pays_for_what_is_new(llama):
+    engine, asked = PackedEngine(llama), sequences(6, prefix=100, seed=12)
+    written = engine.write(asked, range(20), lambda tokens: False, 4, Draft())
+    before = engine.tokens
+    groups = [
+        [prompt + answer.tokens[:2] + [n], prompt + [n, 7]]
+        for n, (prompt, answer) in enumerate(zip(asked, written, strict=True))
+    ]
+    for group, (logits, _) in zip(groups[::2], engine.read(groups[::2], range(20)), strict=True):
+        for sequence, found in zip(group, logits, strict=True):
+            assert np.abs(found - naive_logits(llama, sequence)[:20]).max() < 1e-4
+    assert engine.tokens - before <= 3 * 3
+    for row, other in ((16, 13), (256, 12)):  # other documents behind the same beginning, then other beginnings
+        engine.row = row
+        groups = [[prompt, prompt + [5, 6]] for prompt in sequences(5, prefix=100, seed=other)]
+        for group, (logits, _) in zip(groups, engine.read(groups, range(20)), strict=True):
+            for sequence, found in zip(group, logits, strict=True):
+                assert np.abs(found - naive_logits(llama, sequence)[:20]).max() < 1e-4
+
+
+def test_what_is_held_is_bounded(llama):
+    engine, asked = PackedEngine(llama, most=300), sequences(6, prefix=100, seed=14)
+    for tail in range(5, 40, 5):
+        groups = [[[*prompt, *range(5, 5 + tail), n] for n in range(4)] for prompt in asked]
+        for group, (logits, _) in zip(groups, engine.read(groups, range(20)), strict=True):
+            assert np.abs(logits[1] - naive_logits(llama, group[1])[:20]).max() < 1e-4
+        trees = engine._held.trees
+        assert len(trees) == 1 or len(trees) * max(len(tree.tokens) for tree in trees) <= 300

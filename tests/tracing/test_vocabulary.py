@@ -272,3 +272,12 @@ def test_labels_that_a_tokenizer_cannot_tell_apart_are_refused_by_name():
     with pytest.raises(ValueError, match="writes 'é', 'è' with the tokens of another label: rename them, or take"):
         LabelTokens(Deaf(), ("é", "joy", "è"), "json")
     assert LabelTokens(Deaf(), ("é", "joy", "è"), "json", "first").first[0]
+
+
+def test_tokens_that_the_network_does_not_have_are_not_asked_for(llama):
+    """Qwen's class adds an end-of-text token to a tokenizer without one; some are tuned with more tokens than before."""
+    whole = LabelTokens(llama.tokenizer, LABELS, "comma").separators
+    size = max(token for tokens in whole.values() for token in tokens)
+    less = LabelTokens(llama.tokenizer, LABELS, "comma", size=size)
+    assert less.separators == {name: [t for t in tokens if t != size] for name, tokens in whole.items()}
+    assert less.separators != whole
