@@ -275,7 +275,7 @@ def test_labels_that_a_tokenizer_cannot_tell_apart_are_refused_by_name():
 
 
 def test_tokens_that_the_network_does_not_have_are_not_asked_for(llama):
-    """Qwen's class adds an end-of-text token to a tokenizer without one; some are tuned with more tokens than before."""
+    """Qwen's class adds an end-of-text token to a tokenizer without one; some are tuned with more."""
     whole = LabelTokens(llama.tokenizer, LABELS, "comma").separators
     size = max(token for tokens in whole.values() for token in tokens)
     less = LabelTokens(llama.tokenizer, LABELS, "comma", size=size)
