@@ -47,6 +47,15 @@ def test_a_trace_folder_has_one_writer_until_it_finishes_or_dies(tmp_path, finis
     other.stdout.close()
 
 
+def test_rows_of_all_parts_are_numbered_through(tmp_path):
+    writer = Writer(tmp_path, SETTINGS)
+    for number in range(2):
+        writer.add("list", number, {"failures": [{"document": f"d{number}", "view": "list", "error": "none"}]})
+    assert writer.failures().index.tolist() == [0, 1]
+    writer.finish()
+    assert pd.read_parquet(tmp_path / "failures.parquet").index.tolist() == [0, 1]
+
+
 def test_a_column_of_lists_is_a_matrix(tmp_path):
     table = pd.DataFrame({"logits": [[1, 2.5], [np.nan, -3]], "goes_on": [0.25, 0.5]})
     table.to_parquet(tmp_path / "table.parquet")

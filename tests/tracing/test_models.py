@@ -284,6 +284,22 @@ def test_families_without_sdpa_and_within_images_are_traced(family, llama, corpu
     assert np.abs(np.array(trace.questions["logits"].iloc[0]) - own[words]).max() < 1e-4
 
 
+def test_code_in_a_folder_is_never_run(folder, tmp_path):
+    """Nor is it where the folder says that it holds the model's, the config's and the tokenizer's own classes."""
+    ran = tmp_path / "ran"
+    for name in ("configuration", "modeling", "tokenization"):
+        (folder / f"{name}_own.py").write_text(f"open({str(ran / name)!r}, 'w').close()\n")
+    ran.mkdir()
+    classes = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
+    _edit(folder / "config.json", auto_map=classes)
+    _edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_own.Own", None]})
+    assert load(folder).packed and not list(ran.iterdir())  # by transformers' own classes
+    _edit(folder / "config.json", model_type="own")
+    with pytest.raises(OSError, match="cannot be read here"):
+        load(folder)
+    assert not list(ran.iterdir())
+
+
 def test_a_network_that_reads_on_both_sides_is_refused(llama, tmp_path):
     config = BertConfig(
         vocab_size=508, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
