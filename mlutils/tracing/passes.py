@@ -195,6 +195,8 @@ class Pass:
             for place, (tree, nodes) in enumerate(
                 zip(self.trees[self.low :], self.new[self.low : self.high], strict=False)
             ):
+                if not nodes:
+                    continue  # it may be longer than those that have new nodes
                 seen = tree.sees[nodes.start : nodes.stop, : nodes.stop]
                 if window is not None:
                     depths = np.array(tree.depths[: nodes.stop])

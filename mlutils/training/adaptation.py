@@ -162,9 +162,9 @@ class Job:
         noted = self.checkpoints / "key.json"
         if noted.exists():
             found = read_json(noted, FinetuningError, f"delete {self.checkpoints} to train from the beginning")
-            checkpoints.refuse_other(found, self.key, self.checkpoints, FinetuningError)
+            checkpoints.refuse_other(found.get("key"), self.key, self.checkpoints, FinetuningError)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_json(noted, self.key)
+        write_json(noted, {"key": self.key})
         whole = self.checkpoints.glob("checkpoint-*/trainer_state.json")  # written last
         numbers = sorted(int(file.parent.name.rpartition("-")[2]) for file in whole)
         return str(self.checkpoints / f"checkpoint-{numbers[-1]}") if numbers else None

@@ -1,5 +1,7 @@
 """Which documents a sample takes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlutils import paths
-from mlutils.corpora import sampling
+from mlutils.corpora import sampling, text_marks
 from mlutils.corpora.corpus import Corpus
 
 
@@ -151,3 +153,11 @@ def test_a_document_is_set_aside_by_its_id_alone(names, share):
 
 def test_about_a_tenth_is_set_aside():
     assert sampling.reserved([f"d{i}" for i in range(10_000)]).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_marks_of_texts_stay_as_adapters_have_recorded_them():
+    """With others, copies of what an adapter was trained on would be asked about without a word."""
+    found = corpus_of([[1], [0], [1]])
+    texts = ["a fox", " A\tFOX \n", "a fix"]
+    marks = text_marks(replace(found, documents=found.documents.assign(text=texts)))
+    assert marks[:2] == ["5ebbe2a2650a5e15"] * 2 and marks[2] != marks[0]  # printf 'a fox' | sha256sum | cut -c1-16

@@ -301,3 +301,14 @@ def test_what_is_held_is_bounded(llama):
             assert np.abs(logits[1] - naive_logits(llama, group[1])[:20]).max() < 1e-4
         trees = engine._held.trees
         assert len(trees) == 1 or len(trees) * max(len(tree.tokens) for tree in trees) <= 300
+
+
+def test_a_document_at_rest_may_be_longer_than_its_neighbours(llama):
+    engine, asked = PackedEngine(llama), sequences(3, prefix=100, seed=15)
+    engine.read([[prompt] for prompt in asked], [0])
+    held = [engine.prefix.tokens + tree.begins for tree in engine._held.trees]
+    engine.read([[held[1] + list(range(5, 60))]], [0])
+    outer = [[held[0] + [7]], [held[2] + [7]]]
+    for (sequence,), (logits, _) in zip(outer, engine.read(outer, range(20)), strict=True):
+        assert np.abs(logits[0] - naive_logits(llama, sequence)[:20]).max() < 1e-4
+    assert len(engine._held.trees) == 3

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainer
 from tokenizers import models as kinds
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from mlutils.tracing import models, prompts, vocabulary
+from mlutils.tracing import prompts, random_llama, vocabulary
 from mlutils.tracing.answers import FORMS, format_answer, parse
 from mlutils.tracing.engine import eos_tokens
 from mlutils.tracing.vocabulary import LabelTokens
@@ -180,7 +180,7 @@ def train(kind, text):
 
 @pytest.fixture(scope="module", params=["legacy", "first", "unigram"])
 def marking(request):
-    text = [*models._sentences(prompts), " reasonable unreasonable a b and joy the anger", "Is the label reasonable: a"]
+    text = [*random_llama._sentences(), " reasonable unreasonable a b and joy the anger", "Is the label reasonable: a"]
     return train(request.param, text)
 
 
