@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 NEW, DOCUMENTS, SHOTS, MODEL = 13, 32, 10, "smollm2-135m-instruct"
-SLOW = {"U": 4, "B": 1, "G": 8}  # documents that transformers is asked about, a prompt at a time: scaled up
+SLOW = {"U": 2, "B": 1, "G": 4}  # documents that transformers is asked about, a prompt at a time: scaled up
 
 
 def prepare(folder: Path) -> None:
