@@ -20,6 +20,8 @@ SLOW = {"U": 2, "B": 1, "G": 4}  # documents that transformers is asked about, a
 
 def prepare(folder: Path) -> None:
     """Writes the token ids of all prompts and answers, and where the model is."""
+    from transformers import AutoTokenizer
+
     from mlutils import corpora
     from mlutils.tracing import demonstrations, models, prompts, vocabulary
     from mlutils.tracing.prompting import Prompting
@@ -28,7 +30,7 @@ def prepare(folder: Path) -> None:
     pool = demonstrations.pool(tested)
     plan = demonstrations.draw(pool, SHOTS, "auto", 0.5, 0.0, True, DOCUMENTS, 0, exclude=tested.documents["id"])
     prompting = Prompting(tested, pool, plan, prompts.template("vignettes", "P"), NEW)
-    tokenizer, asked = models.load(MODEL).tokenizer, range(DOCUMENTS)
+    tokenizer, asked = AutoTokenizer.from_pretrained(models.locate(MODEL)[0]), range(DOCUMENTS)
     encode = lambda texts: vocabulary.encode_prompts(tokenizer, texts)  # noqa: E731
     tasks = {
         "U": [encode(prompting.unary_prompts(row)) for row in asked],
@@ -115,7 +117,9 @@ def ask_vllm(given: dict, dtype: str):
 
 def first_share(logits) -> list[float]:
     """Returns the probability of the first of two answers, given logits (N, 2)."""
-    return [float(1 / (1 + 2.718281828459045 ** (second - first))) for first, second in logits.tolist()]
+    from scipy.special import expit
+
+    return expit(logits[:, 0] - logits[:, 1]).tolist()
 
 
 TOOLS = {

@@ -9,6 +9,7 @@ import seaborn as sns
 from mlutils import files, paths
 from mlutils.reporting import drawing, tables
 from mlutils.reporting.drawing import Drawing
+from mlutils.reporting.looks import BLUE
 
 TASKS = {"U": "one question a label", "B": "one question a pair", "G": "a greedy list"}
 NAMES = {"transformers": "transformers, a prompt at a time", "vllm": "vLLM on cores", "ours": "this engine"}
@@ -51,7 +52,7 @@ def draw(table: pd.DataFrame) -> Drawing:
     fig, axes = drawing.panels(TASKS, len(TASKS), 1.6, 0.2, grid="x", sharey=True)
     for task, axis in axes.items():
         rows = table[table["task"] == task]
-        sns.barplot(rows, x="rate", y="name", ax=axis, color="#0072B2", order=list(dict.fromkeys(table["name"])))
+        sns.barplot(rows, x="rate", y="name", ax=axis, color=BLUE, order=list(dict.fromkeys(table["name"])))
         axis.set(title=TASKS[task], xlabel="documents a second", ylabel="")
     told = "; ".join(
         f"{row.name}, {TASKS[row.task]}: {row.rate:.2f}"

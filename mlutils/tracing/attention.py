@@ -14,9 +14,8 @@ import torch
 from transformers import AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from mlutils.tracing.engine import BadLogits, PackedEngine
+from mlutils.tracing.engine import BadLogits, PackedEngine, attending, find_configs
 from mlutils.tracing.models import Model
 from mlutils.tracing.padded import PaddedEngine
 from mlutils.tracing.passes import CHANGES, Pass, Store, Tree
@@ -61,6 +60,14 @@ class Reading:
             "shifted": [at - 1 for at in first],  # the released code reads one token too early
         }
 
+    def inside(self, steps: Sequence[int], keys: int) -> torch.Tensor:
+        """Returns which of the first `keys` positions lie in which segment, bool (segments, steps, keys)."""
+        inside = torch.zeros(len(SEGMENTS), len(steps), keys, dtype=torch.bool)
+        for row, step in enumerate(steps):
+            for segment, positions in enumerate(self.segments(step).values()):
+                inside[segment, row, positions] = True
+        return inside
+
 
 class AttentionView:
     """Attention at the label steps from the second on, by segment and layer, mean over heads."""
@@ -100,18 +107,16 @@ class AttentionView:
 class PackedAttention(PackedEngine):
     """The packed engine that also reads attention."""
 
-    _read: list[tuple[Reading, np.ndarray]] = field(
-        default_factory=list
-    )  # those in the trees at hand, and their masses
+    # Those in the trees at hand, and their masses.
+    _read: list[tuple[Reading, np.ndarray]] = field(default_factory=list)
 
     def attend(self, readings: Sequence[Reading]) -> list:
         """Returns the attention (steps, layers, SEGMENTS) of each reading, or the BadLogits it raised."""
         self._settle([reading.prompt for reading in readings])  # answers stay behind the prefix: their rows are asked
         trees = [Tree() for _ in readings]
         for tree, reading in zip(trees, readings, strict=True):
-            tree.add(
-                reading.tokens[len(self.prefix.tokens) :]
-            )  # a chain: its nodes are the positions behind the prefix
+            # A chain: its nodes are the positions behind the prefix.
+            tree.add(reading.tokens[len(self.prefix.tokens) :])
         layers = self.model.config.num_hidden_layers
         masses = [np.full((len(reading.steps), layers, len(SEGMENTS)), np.nan) for reading in readings]
         for numbers in self._rows(trees):
@@ -128,34 +133,29 @@ class ReadPass(Pass):
 
     def __init__(self, readings: Sequence[tuple[Reading, np.ndarray]], *arguments):
         super().__init__(*arguments)
-        self.wanted = []  # reading, its masses, its tree, steps asked in this pass, their places among its tokens
+        self.wanted = []  # masses, tree, queries of the steps asked in this pass, their places in it, what is inside
         begins = np.cumsum([0, *map(len, self.new)])
         for number, (reading, masses) in enumerate(readings):
             behind = {step: reading.query(step) - len(self.prefix.tokens) for step in reading.steps}
             steps = [step for step in reading.steps if behind[step] in self.new[number]]
             places = [int(begins[number]) + behind[step] - self.new[number].start for step in steps]
             if steps:
-                self.wanted.append((reading, masses, number, steps, places))
+                queries = torch.tensor([reading.query(step) for step in steps])[:, None]
+                inside = reading.inside(steps, len(self.prefix.tokens) + self.new[number].stop)
+                self.wanted.append((masses, number, [step - 2 for step in steps], queries, places, inside))
 
     def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **options):
         """Returns what `Pass.attend` does, and fills in the masses of the layer."""
         out = super().attend(module, query, key, value, attention_mask, scaling, sliding_window, **options)
         layer, scale = module.layer_idx, query.shape[-1] ** -0.5 if scaling is None else scaling
-        for reading, masses, number, steps, places in self.wanted:
+        for masses, number, rows, queries, places, inside in self.wanted:
             keys = self.store.kept[layer][0][number, :, : self.new[number].stop]
             if self.prefix.tokens:
                 keys = torch.cat([self.prefix.kept[layer][0][0], keys], dim=1)
-            queries = torch.tensor([reading.query(step) for step in steps])[:, None]
-            at, inside = (
-                torch.arange(keys.shape[1]),
-                torch.zeros(len(SEGMENTS), len(steps), keys.shape[1], dtype=torch.bool),
-            )
+            at = torch.arange(keys.shape[1])
             sees = (at <= queries) & (at > queries - (sliding_window or keys.shape[1]))
-            for row, step in enumerate(steps):
-                for segment, positions in enumerate(reading.segments(step).values()):
-                    inside[segment, row, positions] = True
             mask = torch.zeros(sees.shape).masked_fill(~sees, -torch.inf)[None].to(keys.device)
-            masses[[step - 2 for step in steps], layer] = _read_masses(query[0, :, places], keys, mask, scale, inside)
+            masses[rows, layer] = _read_masses(query[0, :, places], keys, mask, scale, inside)
         return out
 
 
@@ -175,10 +175,7 @@ class PlainAttention(PaddedEngine):
     @torch.inference_mode()
     def _attend_one(self, reading: Reading) -> np.ndarray:
         ids, _ = self._pad([reading.tokens])
-        inside = torch.zeros(len(SEGMENTS), len(reading.steps), len(reading.tokens), dtype=torch.bool)
-        for row, step in enumerate(reading.steps):
-            for segment, positions in enumerate(reading.segments(step).values()):
-                inside[segment, row, positions] = True
+        inside = reading.inside(reading.steps, len(reading.tokens))
         with recording(self.model, [reading.query(step) for step in reading.steps], inside) as layers:
             self.model.network.base_model(input_ids=ids, use_cache=False)
         depth = self.model.config.num_hidden_layers
@@ -206,18 +203,8 @@ def recording(model: Model, rows: Sequence[int], inside: torch.Tensor) -> Iterat
         layers.append(_read_masses(query[0, :, rows], key[0], _mask_rows(attention_mask, rows, key), scale, inside))
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
 
-    # Modules hold configs, and other models may hold the same ones: each gets back what it had.
-    configs = {id(m.config): m.config for m in model.network.modules() if hasattr(m, "config")}.values()
-    before = [(config, config._attn_implementation) for config in configs]
-    ALL_ATTENTION_FUNCTIONS[RECORDED] = attend
-    try:
-        for config, _ in before:
-            config._attn_implementation = RECORDED
+    with attending(RECORDED, find_configs(model.network), attend):
         yield layers
-    finally:
-        for config, implementation in before:
-            config._attn_implementation = implementation
-        del ALL_ATTENTION_FUNCTIONS[RECORDED]
 
 
 def _mask_rows(mask: torch.Tensor | None, rows: Sequence[int], key: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from mlutils.tracing import vocabulary
@@ -117,19 +118,27 @@ class Answer:
         return Written(self.said, np.array(logits), np.array(normaliser), states, self.complete)
 
 
+def find_configs(network: nn.Module) -> list:
+    """Returns the configs that a network's modules hold, each once."""
+    return list({id(m.config): m.config for m in network.modules() if hasattr(m, "config")}.values())
+
+
 @contextmanager
-def attending(configs: Iterable, attend: Callable) -> Iterator[None]:
-    """Makes networks with these configs attend by a function while it is open; then each has what it had."""
+def attending(name: str, configs: Iterable, attend: Callable) -> Iterator[None]:
+    """Makes networks with these configs attend by a function, called `name`, while it is open.
+
+    Other networks may hold the same configs: each gets back what it had.
+    """
     before = [(config, config._attn_implementation) for config in configs]
-    ALL_ATTENTION_FUNCTIONS[PACKED] = attend
+    ALL_ATTENTION_FUNCTIONS[name] = attend
     try:
         for config, _ in before:
-            config._attn_implementation = PACKED
+            config._attn_implementation = name
         yield
     finally:
         for config, implementation in before:
             config._attn_implementation = implementation
-        del ALL_ATTENTION_FUNCTIONS[PACKED]
+        del ALL_ATTENTION_FUNCTIONS[name]
 
 
 @dataclass
@@ -147,8 +156,7 @@ class PackedEngine:
     def __post_init__(self):
         self.row = self.row or (ROW_CPU if self.model.device.type == "cpu" else ROW_GPU)
         self._decoder = self.model.network.get_decoder()
-        # Modules hold configs, and other models may hold the same ones: each gets back what it had.
-        self._configs = {id(m.config): m.config for m in self._decoder.modules() if hasattr(m, "config")}.values()
+        self._configs = find_configs(self._decoder)
 
     # -- passes ----------------------------------------------------------------------------------------------------
     def _run(self, trees: Sequence[Tree], store: Store) -> None:
@@ -170,7 +178,7 @@ class PackedEngine:
     @torch.inference_mode()
     def _forward(self, step: Pass) -> torch.Tensor:
         """Runs one pass; returns the last hidden states (tokens, H)."""
-        with attending(self._configs, step.attend):
+        with attending(PACKED, self._configs, step.attend):
             out = self._decoder(
                 input_ids=torch.tensor([step.tokens], device=self.model.device),
                 position_ids=step.positions[None],
@@ -214,23 +222,17 @@ class PackedEngine:
         behind = [[sequence[held:] for sequence in group] for group in groups]
         answers: list = [None] * len(groups)
         known = self._recognise(behind)
+        trees = [known.get(number) or Tree(group[0][: shared_beginning(group)]) for number, group in enumerate(behind)]
+        ends = [[tree.add(sequence)[-1] for sequence in group] for tree, group in zip(trees, behind, strict=True)]
         new = [number for number in range(len(groups)) if number not in known]
-        trees = [Tree(behind[number][0][: shared_beginning(behind[number])]) for number in new]
-        for tree, number in zip(trees, new, strict=True):
-            for sequence in behind[number]:
-                tree.add(sequence)
-        rows = [[(new[place], trees[place]) for place in row] for row in self._rows(trees)]
-        for row in [list(known.items()), *rows]:
-            if not row:
-                continue
-            if row[0][0] not in known:
-                self._held = Held([tree for _, tree in row])
-            ends = [[tree.add(sequence)[-1] for sequence in behind[number]] for number, tree in row]
+        rows = [[new[place] for place in row] for row in self._rows([trees[number] for number in new])]
+        for row in [list(known), *rows] if known else rows:
+            if row[0] not in known:
+                self._held = Held([trees[number] for number in row])
             self._run(self._held.trees, self._held.store)
-            states = torch.cat([tree.state(at) for (_, tree), at in zip(row, ends, strict=True)])
-            logits, normaliser, _ = self._project(states, chosen)
-            cuts = np.cumsum([len(at) for at in ends])[:-1]
-            for (number, _), *found in zip(row, np.split(logits, cuts), np.split(normaliser, cuts), strict=True):
+            logits, normaliser, _ = self._project(torch.cat([trees[n].state(ends[n]) for n in row]), chosen)
+            cuts = np.cumsum([len(ends[number]) for number in row])[:-1]
+            for number, *found in zip(row, np.split(logits, cuts), np.split(normaliser, cuts), strict=True):
                 answers[number] = tuple(found) if np.isfinite(found[1]).all() else BadLogits()
         return answers
 

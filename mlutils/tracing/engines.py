@@ -11,7 +11,7 @@ from mlutils.tracing.vocabulary import LabelTokens
 
 
 def start_engine(model: Model):
-    """Returns the engine that fits a model: packed tries, or padded batches where packing would be wrong."""
+    """Returns the engine that fits a model: packed trees, or the padded one where packing would be wrong."""
     return PackedEngine(model) if model.packed else PaddedEngine(model)
 
 

@@ -214,9 +214,13 @@ def has_plain_attention(config: transformers.PretrainedConfig) -> bool:
     """Returns whether attention is causal, whole or in sliding windows, with positions that can be given, so that token
     trees can be packed.
     """
-    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
-    known = kinds <= {"full_attention", "sliding_attention"}
-    return config.model_type in PLAIN and known and not moves_positions(config)
+    return config.model_type in PLAIN and has_plain_layers(config) and not moves_positions(config)
+
+
+def has_plain_layers(config: transformers.PretrainedConfig) -> bool:
+    """Returns whether all layers see everything before a token, or a sliding window of it."""
+    kinds = getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]
+    return set(kinds) <= {"full_attention", "sliding_attention"}
 
 
 def has_windows(config: transformers.PretrainedConfig) -> bool:

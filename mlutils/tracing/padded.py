@@ -19,7 +19,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from mlutils.tracing.engine import WORTH_CACHING, BadLogits, Draft, Written, eos_tokens, shared_beginning
-from mlutils.tracing.models import Model, close, moves_positions
+from mlutils.tracing.models import Model, close, has_plain_layers, moves_positions
 
 TRIAL = [[5, 6, 7, 8, 9, 10], [11, 7, 5]]  # token ids of two prompts of different length
 WAYS = ("shared", "padded", "alone")  # of asking, the fastest first
@@ -151,10 +151,9 @@ class PaddedEngine:
         kept = min(held, common)
         # What some prompts have in common by chance is not worth another pass over the beginning of all.
         self.prefix = list(sequences[0][: kept if kept >= WORTH_CACHING else common])
-        kinds = set(getattr(self.model.config, "layer_types", None) or ["full_attention"])
+        config = self.model.network.config
         # A cache with windows of its own could not be cut, and may forget what attention sees.
-        windows = kinds <= {"full_attention", "sliding_attention"}
-        self._cache = DynamicCache() if windows else DynamicCache(config=self.model.network.config)
+        self._cache = DynamicCache() if has_plain_layers(config) else DynamicCache(config=config)
         if self.prefix:
             self._go_on([self.prefix], self._cache, 0)
 

@@ -92,13 +92,12 @@ def write_trace(
     if not writer.done("documents"):
         writer.add("documents", 0, {"documents": _documents(corpus)})
     starts = range(0, len(corpus), PART)
+    missing = {name: sorted(set(range(len(starts))) - writer.done(name)) for name in views}
+    if any(missing.values()):
+        model.products = products.choose(model.network)
     for name in views:
-        done = writer.done(name)
-        missing = [number for number in range(len(starts)) if number not in done]
-        if missing:
-            model.products = products.choose(model.network)
-        view = VIEWS[name](model, prompting) if missing else None
-        for number in tqdm(missing, desc=f"{corpus.name} {name}", unit="part"):
+        view = VIEWS[name](model, prompting) if missing[name] else None
+        for number in tqdm(missing[name], desc=f"{corpus.name} {name}", unit="part"):
             rows = range(starts[number], min(starts[number] + PART, len(corpus)))
             started, tokens, passes = time.perf_counter(), view.engine.tokens, view.engine.passes
             tables, states = view.ask(rows)
