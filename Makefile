@@ -1,4 +1,5 @@
-# A word each: paper, test, lab, site, bench, smoke, unit, lint, plan, unlock, clean.  `make paper GRID=real` runs another grid of grids/.
+# A word each: paper, test, lab, site, release, verify, plan, bench, smoke, unit, lint, unlock, clean.  `make paper GRID=real` runs another
+# grid of grids/; runs that are released in data/runs are taken from there, unless FRESH=1.
 GRID ?= laptop
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,14 +7,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 # On a GPU, runs that ask a model take turns; on cores alone, two at a time are faster than one after the other.
 SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
+CONFIG = --config grid=$(GRID) $(if $(FRESH),fresh=1)
 
-.PHONY: paper test lab site bench smoke unit lint plan unlock miniatures clean
+.PHONY: paper test lab site release bench smoke unit lint plan unlock miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
 	@echo "==> running the grid $(GRID) (notebooks, then one report each); what is done already is not done again"
-	@$(SNAKE) --config grid=$(GRID)
+	@$(SNAKE) $(CONFIG)
 	@echo "==> open results/$(GRID)/paper.html"
+
+release: .venv/ready  ## keeps finished runs of a grid in data/runs, from where they are taken on any machine
+	@python -m mlutils.releases release $(GRID)
 
 site: .venv/ready  ## writes docs/, the static site of a grid that `make paper` has built
 	@python -m mlutils.reporting.site $(GRID)
@@ -53,10 +58,10 @@ bench: .venv/ready .bench/ready  ## times the engine beside what one would take 
 	@touch $@
 
 plan: .venv/ready  ## what `make paper` would run
-	@$(SNAKE) --config grid=$(GRID) -n
+	@python -m mlutils.releases plan $(GRID) && $(SNAKE) $(CONFIG) -n
 
 unlock: .venv/ready  ## after a Snakemake that was killed left its lock
-	@$(SNAKE) --config grid=$(GRID) --unlock
+	@$(SNAKE) $(CONFIG) --unlock
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \

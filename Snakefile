@@ -10,21 +10,32 @@ import sys
 
 import yaml
 
-from mlutils import grids, paths
+from mlutils import grids, paths, releases
 
 GRID = config.get("grid", "laptop")
 POINTS = grids.read_grid(paths.GRIDS / f"{GRID}.yaml", paths.RESULTS / GRID)
 ROOT = f"results/{GRID}"
-MODEL = "(05|06|07|10)_[^/]+"  # notebooks that load a language model
+TAKEN = releases.choose(GRID, POINTS, fresh=bool(config.get("fresh")))  # from data/runs, in place of running them
+MODEL = "|".join(releases.ASKING)
 CODE = sorted(str(p.relative_to(paths.ROOT)) for p in (paths.ROOT / "mlutils").rglob("*.py"))
 PAGE = [key for key in POINTS if key.startswith("90_paper/")]  # the page of the grid; its runs have reports
 RENDERER = sorted(str(p.relative_to(paths.ROOT)) for p in paths.TEMPLATES.rglob("*") if p.is_file())
 RENDERER.append("mlutils/reporting/pages.py")
 
 
+def folder_of(key):
+    """Returns the folder of a run's results, which is among the releases where it is taken from there."""
+    return os.path.relpath(releases.place(GRID, key), paths.ROOT) if key in TAKEN else f"{ROOT}/{key}"
+
+
+def finished(key):
+    """Returns the file that is there once a run has finished: its executed notebook, or the record of its release."""
+    return f"{folder_of(key)}/{'run.json' if key in TAKEN else 'notebook.ipynb'}"
+
+
 def read_by(wildcards):
-    """Returns the executed notebooks that a run reads the results of."""
-    return [f"{ROOT}/{key}/notebook.ipynb" for key in POINTS[f"{wildcards.notebook}/{wildcards.name}"].reads]
+    """Returns the files of the finished runs that a run reads the results of."""
+    return [finished(key) for key in POINTS[f"{wildcards.notebook}/{wildcards.name}"].reads]
 
 
 def parameters_of(wildcards, input):
@@ -36,7 +47,7 @@ def parameters_of(wildcards, input):
     point = POINTS[f"{wildcards.notebook}/{wildcards.name}"]
     given = {**point.parameters, "folder": f"{ROOT}/{point.key}"}
     if point.reads:
-        given["reads"] = [f"{ROOT}/{key}" for key in point.reads]
+        given["reads"] = [folder_of(key) for key in point.reads]
     return yaml.safe_dump(given, default_flow_style=True, width=float("inf")).strip()
 
 
@@ -122,7 +133,7 @@ rule analyse:
 
 rule report:
     input:
-        notebook=ROOT + "/{run}/notebook.ipynb",
+        run=lambda wildcards: finished(wildcards.run),
         renderer=RENDERER,
     output:
         ROOT + "/{run}/report.html",
@@ -132,7 +143,7 @@ rule report:
         python=sys.executable,
     localrule: True
     shell:
-        "{params.python} -m mlutils.reporting.pages {input.notebook:q} {output:q} --back ../../index.html"
+        "{params.python} -m mlutils.reporting.pages {input.run:q} {output:q} --back ../../index.html"
 
 
 rule page:

@@ -12,6 +12,7 @@ PUBLISHED = DATA / "published"
 FIGURES = ROOT / "figures"
 GRIDS = ROOT / "grids"
 NOTEBOOKS = ROOT / "notebooks"
+RELEASES = DATA / "runs"
 RESULTS = ROOT / "results"
 TEMPLATES = ROOT / "templates"
 

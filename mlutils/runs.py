@@ -3,6 +3,8 @@
 A run is one notebook executed with one set of parameters into one folder.
 """
 
+import ast
+import functools
 import hashlib
 import os
 import platform
@@ -10,21 +12,23 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import psutil
 from filelock import BaseFileLock
 
-from mlutils import files, paths, sources
+from mlutils import files, paths, releases, sources
 from mlutils.parameters import ParameterError, check_parameters, nearest, read_parameters
 from mlutils.traces import Trace, TraceError, has_trace
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
+DECIDING = ("corpora", "tracing", "training", "traces.py", "sets.py")  # of `mlutils`: what is found depends on them
 PLAIN = (str, int, float, bool, list, dict, type(None))
 
 RUN_AGAIN = "delete it and {folder}/notebook.ipynb to have the notebook run again, a trace goes on where it stopped"
@@ -105,7 +109,7 @@ def start(notebook: str, namespace: MutableMapping) -> Run:
         "notebook": notebook,
         "parameters": parameters,
         **commit(),
-        "code": code_fingerprint(),
+        "code": code_fingerprint(notebook),
         "versions": versions(),
         "device": device(),
     }
@@ -128,6 +132,11 @@ def _find_unread(reads: Iterable[str]) -> list[str]:
             runs = [each.parent.name for each in folder.glob("*/run.json")]
             what = f"give its folders {', '.join(sorted(runs))}" if runs else "let its notebook finish first"
             problems.append(f"reads: {path} holds no run: {what}")
+        elif releases.is_released(folder):
+            try:
+                releases.read_record(folder)
+            except releases.ReleaseError as error:
+                problems.append(f"reads: {error}")
         seen.add(folder.resolve())
     return problems
 
@@ -142,12 +151,46 @@ def commit() -> dict:
     return {"commit": git("rev-parse", "HEAD") or "unknown", "dirty": bool(git("status", "--porcelain"))}
 
 
-def code_fingerprint() -> str:
-    """Returns a hash of `mlutils`, by which a report marks runs that are older than the code."""
+def code_fingerprint(notebook: str) -> str:
+    """Returns a hash of the code that a notebook's numbers depend on, by which runs older than the code are marked.
+
+    It is of the modules of `mlutils` that the notebook imports, and those that they import. For one that asks a model
+    or trains only those that decide what is found count (`DECIDING`): a changed figure makes no trace older.
+    """
+    cells = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
+    left = _imported("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    known: set[Path] = set()
+    while left:
+        known |= left
+        left = set().union(*map(_imported_by, left)) - known
+    names = {file: file.relative_to(paths.ROOT / "mlutils").as_posix() for file in known}
+    if notebook in releases.ASKING:
+        names = {file: name for file, name in names.items() if name.split("/")[0] in DECIDING}
     digest = hashlib.sha256()
-    for file in sorted((paths.ROOT / "mlutils").rglob("*.py")):
-        digest.update(file.relative_to(paths.ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    for file, name in sorted(names.items()):
+        digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _imported_by(file: Path) -> set[Path]:
+    return _imported(file.read_text(encoding="utf-8"))
+
+
+def _imported(source: str) -> set[Path]:
+    """Returns the files of `mlutils` that a source text imports, packages with their `__init__.py`."""
+    wanted = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            wanted |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+        elif isinstance(node, ast.Import):
+            wanted |= {each.name for each in node.names}
+    found = set()
+    for name in wanted:
+        parts = name.split(".")
+        for place in (paths.ROOT.joinpath(*parts[:n]) for n in range(1, len(parts) + 1) if parts[0] == "mlutils"):
+            found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -210,3 +253,10 @@ def collect(folders: Iterable[Path | str]) -> list[dict]:
             record = files.read_json(folder / "run.json", ValueError, RUN_AGAIN.format(folder=folder))
             found.append({**record, "folder": folder})
     return found
+
+
+def find_report(record: Mapping, root: Path) -> Path:
+    """Returns where the report of a collected run is; of a released one among the results of its grid (root)."""
+    if "release" in record:
+        return root / record["notebook"] / record["folder"].name / "report.html"
+    return record["folder"] / "report.html"

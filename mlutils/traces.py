@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
+from mlutils import corpora
 from mlutils.corpora import Corpus
 from mlutils.files import claim, making, read_json, replacing, write_json
 from mlutils.sources import checksum
@@ -39,6 +40,7 @@ COLUMNS = {
 HEAD = "trace.json"  # the settings, written first
 STATES = "hidden.safetensors"  # first_label (D, H) of the view list, layers (D, layers + 1, H) of the view hidden
 STATE_NAMES = {"list": "first_label", "hidden": "layers"}
+WORK = "work.json"  # what each view took
 WHOLE = "part.json"  # view and work of a part, and its other files with their checksums
 ANEW = "delete {folder} to trace anew"
 JOIN = "run notebooks/10_trace.ipynb with folder={folder} again, which joins it anew from its parts"
@@ -124,7 +126,7 @@ class Writer:
             if taken := known["work"]:
                 total = work.setdefault(known["view"], dict.fromkeys(taken, 0))
                 total.update({name: round(total[name] + value, 2) for name, value in taken.items()})
-        write_json(self.folder / "work.json", work)
+        write_json(self.folder / WORK, work)
         for name, columns in reversed(COLUMNS.items()):
             frames = [_read_table(file) for part in parts if (file := part / f"{name}.parquet").exists()]
             frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
@@ -163,11 +165,20 @@ class Trace:
     @property
     def work(self) -> dict[str, dict[str, float]]:
         """Returns the tokens, passes and seconds that each view took, over all the times it was continued."""
-        return read_json(self.folder / "work.json", TraceError, JOIN.format(folder=self.folder))
+        return read_json(self.folder / WORK, TraceError, JOIN.format(folder=self.folder))
 
     @cached_property
     def documents(self) -> pd.DataFrame:
-        return self.table("documents")
+        """Returns a row a document. A released trace has texts, and labels that a licence withholds, where the corpus
+        is at hand; without it texts are empty and such labels missing. Raises TraceError where it is another edition.
+        """
+        table = self.table("documents")
+        if "text" in table:
+            return table
+        try:
+            return corpora.join_released(table, self.settings)
+        except ValueError as error:
+            raise TraceError(f"{self.folder}: {error}") from error
 
     @cached_property
     def answers(self) -> pd.DataFrame:
@@ -188,16 +199,26 @@ class Trace:
     @property
     def gold(self) -> np.ndarray:
         """Returns bool (D, L)."""
-        return matrix(self.documents["gold"], len(self.labels)).astype(bool)
+        return self._labels("gold").astype(bool)
 
     @property
     def votes(self) -> np.ndarray:
         """Returns the share of annotators (D, L), NaN where unknown."""
-        return matrix(self.documents["votes"], len(self.labels))
+        return self._labels("votes")
+
+    def _labels(self, name: str) -> np.ndarray:
+        if name not in self.documents:
+            why = corpora.why_withheld(self.settings["corpus"], self.settings.get("options"))
+            raise TraceError(
+                f"{self.folder} was released without labels ({why}): give the folder that holds the corpus as "
+                "ONE_LABEL_MIRROR, they are then joined by id"
+            )
+        return matrix(self.documents[name], len(self.labels))
 
     @property
     def annotators(self) -> np.ndarray:
         """Returns int (D,), 0 where unknown."""
+        self._labels("votes")
         return self.documents["annotators"].to_numpy(int)
 
     @cached_property
@@ -265,7 +286,7 @@ class Trace:
 
         Raises TraceError for a trace without the view list, and for a damaged file.
         """
-        return self._states("list")
+        return self._states("list").astype(np.float32)  # released ones have half of its digits
 
     def layer_states(self) -> np.ndarray:
         """Returns the hidden states that predict the first label after each layer, float (D, layers + 1, H), NaN where
@@ -278,6 +299,8 @@ class Trace:
         if view not in self.settings["views"]:
             raise TraceError(f"{self.folder} has no view {view}: trace with {view} among the views asked")
         path = self.folder / STATES
+        if view == "hidden" and self.settings.get("released"):
+            raise TraceError(f"{self.folder} was released without the states of all layers: they are too large")
         found = _read_states(path, JOIN.format(folder=self.folder)).get(STATE_NAMES[view])
         if found is None or len(found) != len(self.documents):
             raise TraceError(

@@ -1,16 +1,20 @@
 """Documents with labels and annotators' votes, by name."""
 
+import functools
 import hashlib
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from mlutils.corpora import boxes, hatexplain, msp_podcast, sampling, tabular, vignettes
 from mlutils.corpora.agreement import describe
 from mlutils.corpora.corpus import Corpus, EmptyError, concatenate, parts
+from mlutils.sources import SourceError
 
 __all__ = [
     "NAMES",
@@ -19,12 +23,14 @@ __all__ = [
     "describe",
     "find_untested",
     "is_ours",
+    "join_released",
     "load",
     "plain",
     "reserve",
     "split_training",
     "text_marks",
     "training_documents",
+    "why_withheld",
 ]
 
 
@@ -42,6 +48,11 @@ READERS = {
     "msp_podcast": msp_podcast.load,
 }
 NAMES = tuple(READERS)
+WITHHELD = {  # corpora whose labels no other repository may hold, and why; of Boxes, the official ones
+    "semeval": "the terms of SemEval-2018 Task 1 forbid to redistribute its data",
+    "boxes": "its authors ask not to put the unpacked files into any repository",
+    "msp_podcast": "it is licensed by UT Dallas",
+}
 
 
 def load(
@@ -74,6 +85,51 @@ def load(
 def is_ours(name: str, options: Mapping | None = None) -> bool:
     """Returns whether a corpus was written here, so that its texts may be shown anywhere."""
     return name == "vignettes" or (name == "boxes" and (options or {}).get("source", "generated") == "generated")
+
+
+def why_withheld(name: str, options: Mapping | None = None) -> str:
+    """Returns why labels and votes of a corpus may stand in no other repository; empty where they may."""
+    return "" if is_ours(name, options) else WITHHELD.get(name, "")
+
+
+def join_released(documents: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
+    """Returns the documents of a released trace with their texts, and with labels where it was released without.
+
+    documents: columns id, sha256 (of the text), and gold, votes, annotators where they were released. settings: of the
+    trace. Texts are empty, and labels missing, where the corpus cannot be had. Raises ValueError where it lacks a
+    document, or has another text of that id.
+    """
+    name, options = settings["corpus"], settings.get("options") or {}
+    sample = settings["sample"] if settings["sample"] in sampling.PAPER_SETS else "all"
+    try:
+        whole = _load_once(name, sample, json.dumps(options, sort_keys=True))
+    except SourceError:
+        return documents.assign(text="")
+    rows = pd.Index(whole.documents["id"]).get_indexer(documents["id"])
+    if (rows < 0).any():
+        lost = list(documents["id"][rows < 0][:3])
+        raise ValueError(f"{name} at hand has no document {', '.join(lost)}: it is another edition than was traced")
+    texts = whole.documents["text"].to_numpy()[rows]
+    changed = [
+        each
+        for each, text, known in zip(documents["id"], texts, documents["sha256"], strict=True)
+        if hashlib.sha256(text.encode()).hexdigest() != known
+    ]
+    if changed:
+        raise ValueError(
+            f"{name} at hand has another text of document {', '.join(changed[:3])} than was traced ({len(changed)} of "
+            f"{len(documents)} differ): take the edition that data/sources.yaml names"
+        )
+    joined = documents.assign(text=texts)
+    if "gold" not in joined:
+        joined["gold"], joined["votes"] = list(whole.gold[rows]), list(whole.votes[rows])
+        joined["annotators"] = whole.annotators[rows]
+    return joined
+
+
+@functools.cache
+def _load_once(name: str, sample: str, options: str) -> Corpus:
+    return load(name, split="all", sample=sample, **json.loads(options))
 
 
 def _reader(name, options):

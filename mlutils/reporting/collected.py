@@ -10,6 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 from markupsafe import Markup
 
+from mlutils import runs
 from mlutils.reporting import drawing
 from mlutils.reporting.drawing import Picture
 
@@ -78,7 +79,9 @@ class Collected:
         found = [record for notebook in notebooks for record in self.of(notebook)]
         items = [
             Markup('<li><a href="{}">{}: {}</a></li>').format(
-                os.path.relpath(record["folder"] / "report.html", self.root), record["notebook"], record["folder"].name
+                os.path.relpath(runs.find_report(record, self.root), self.root),
+                record["notebook"],
+                record["folder"].name,
             )
             for record in found
         ]

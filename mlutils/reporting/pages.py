@@ -20,13 +20,15 @@ import jinja2
 import mistune
 import nbformat
 import nh3
+import pandas as pd
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 
-from mlutils import paths, runs
+from mlutils import paths, releases, runs, sources
 from mlutils.files import read_json, write_text
 from mlutils.parameters import read_parameters
+from mlutils.reporting import drawing
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
 BOX = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
@@ -34,6 +36,7 @@ TAGS = nh3.ALLOWED_TAGS - {"h1", "area", "map"}
 ATTRIBUTES = {"alt", "aria-label", "class", "colspan", "height", "href", "role", "rowspan", "scope", "src", "tabindex"}
 ATTRIBUTES |= {"title", "width"}
 PAGE_NOTEBOOK = "90_paper"
+MOST = 60  # rows of a table of a released run that are shown
 HIDDEN = {"setup", "parameters", "injected-parameters"}  # tags of cells that a page does not show
 
 
@@ -126,7 +129,7 @@ def render_run(notebook: Path, html: Path, back: str | None = None) -> Path:
     book, record = _read(notebook)
     page = {"kind": "run", "back": back, "back_title": "All runs", "line": _provenance(record)}
     page |= {"facts": _facts(record), "parameters": _parameters(book, record)}
-    return write_text(html, _render(book, page, Path(notebook).stem))
+    return write_text(html, _render(book, page, record.get("notebook", Path(notebook).stem)))
 
 
 def render_page(notebook: Path, html: Path, index: str | None = None) -> Path:
@@ -147,10 +150,12 @@ def render_index(records: Sequence[dict], html: Path, title: str = "Runs", back:
 
     records: of the finished runs (`runs.collect`). back: relative link to the page. Runs older than the code say so.
     """
-    code, rows = runs.code_fingerprint(), []
+    codes, rows = {record["notebook"]: runs.code_fingerprint(record["notebook"]) for record in records}, []
     for record in records:
-        state = "done" if record.get("code") == code else "older than the code"
-        link = os.path.relpath(record["folder"] / "report.html", Path(html).parent)
+        state = "released" if "release" in record else "made here"
+        if record.get("code") != codes[record["notebook"]]:
+            state += ", older than the code"
+        link = os.path.relpath(runs.find_report(record, Path(html).parent), Path(html).parent)
         rows.append({**record, "state": state, "link": link, "differs": differing(record)})
     counted = Counter(row["state"] for row in rows)
     line = f"{len(rows)} runs: " + ", ".join(f"{count} {state}" for state, count in counted.items())
@@ -174,12 +179,42 @@ def differing(record: dict) -> list[tuple[str, str]]:
 
 
 def _read(notebook: Path) -> tuple:
-    """Returns an executed notebook and the record of its run ({} where there is none)."""
+    """Returns an executed notebook and the record of its run ({} where there is none).
+
+    In place of the notebook the `run.json` of a released run may be given.
+    """
     notebook = Path(notebook)
+    if notebook.name == "run.json":
+        record = releases.read_record(notebook.parent)
+        return _show_released(notebook.parent, record), record
     book = copy.deepcopy(nbformat.read(notebook, as_version=4))
     record = notebook.with_name("run.json")
     again = f"delete it and {notebook} to have the notebook run again"
     return book, read_json(record, ValueError, again) if record.exists() else {}
+
+
+def _show_released(folder: Path, record: dict):
+    """Returns a notebook that shows what was released of a run: its tables and pictures."""
+    known = record["release"]
+    first = nbformat.read(paths.NOTEBOOKS / f"{record['notebook']}.ipynb", as_version=4).cells[0]
+    told = f"*Released, not made here: on {record['finished']} UTC, on {record['device']}.*"
+    lacks = [each for each in known["needs"] if each not in sources.catalogue() or not sources.at_hand(each)]
+    if lacks:
+        told += f" It cannot be made again without {', '.join(lacks)}."
+    if known["withheld"]:
+        left_out = "; ".join(f"{name.replace('_', ' ')} ({why})" for name, why in known["withheld"].items())
+        told += f"\n\nNot released: {left_out}."
+    cells = [first, nbformat.v4.new_markdown_cell(told)]
+    for file in sorted(folder.glob("*.csv")):
+        table = pd.read_csv(file)
+        output = nbformat.v4.new_output("display_data", {"text/html": table.head(MOST).to_html(index=False)})
+        cut = f"; the first {MOST} of {len(table):,} rows" if len(table) > MOST else ""
+        cells += [nbformat.v4.new_markdown_cell(f"### {file.stem}{cut}"), nbformat.v4.new_code_cell(outputs=[output])]
+    for file in sorted(folder.glob("*.png")):
+        data = {"image/png": base64.b64encode(file.read_bytes()).decode()}
+        output = nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": drawing.load(file).alt}})
+        cells += [nbformat.v4.new_markdown_cell(f"### {file.stem}"), nbformat.v4.new_code_cell(outputs=[output])]
+    return nbformat.v4.new_notebook(cells=cells)
 
 
 def _render(book, page: dict, name: str) -> str:
@@ -276,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     `python -m mlutils.reporting.pages NOTEBOOK HTML [--back LINK]`.
     """
     parser = argparse.ArgumentParser(prog="python -m mlutils.reporting.pages", description="Writes HTML pages.")
-    parser.add_argument("notebook", type=Path, help="an executed notebook, run.json beside it")
+    parser.add_argument("notebook", type=Path, help="an executed notebook, run.json beside it; or that of a release")
     parser.add_argument("html", type=Path)
     parser.add_argument("--back", help="relative link to the index of runs")
     chosen = parser.parse_args(arguments)
