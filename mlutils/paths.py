@@ -13,6 +13,7 @@ FIGURES = ROOT / "figures"
 GRIDS = ROOT / "grids"
 NOTEBOOKS = ROOT / "notebooks"
 RELEASES = DATA / "runs"
+LABELS = DATA / "labels"
 RESULTS = ROOT / "results"
 TEMPLATES = ROOT / "templates"
 

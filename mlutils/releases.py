@@ -9,6 +9,7 @@ texts and such labels by id again. Each run is a folder with checksums of its ow
 """
 
 import hashlib
+import json
 import shutil
 import sys
 from collections import Counter
@@ -131,7 +132,16 @@ def release(grid: str) -> pd.DataFrame:
             pack(folder, target, spare=LARGEST - before + old)
             done = "released now"
         rows.append([key, size(target) if target.exists() else 0, done])
+    for name, options in {_labelled(point) for point in points.values() if "corpus" in point.checked}:
+        options = json.loads(options)
+        if not corpora.is_ours(name, options) and not corpora.why_withheld(name, options):
+            file = corpora.release_labels(name, **options)
+            rows.append([f"labels/{file.stem}", file.stat().st_size, "released now"])
     return pd.DataFrame(rows, columns=["run", "bytes", "state"])
+
+
+def _labelled(point: grids.Point) -> tuple[str, str]:
+    return point.checked["corpus"], json.dumps(point.checked.get("options", {}), sort_keys=True)
 
 
 def size(folder: Path) -> int:
@@ -182,7 +192,7 @@ def pack(folder: Path, target: Path, spare: int = LARGEST) -> None:
 
 def _corpus_files(record: Mapping) -> set[str]:
     """Returns the sources of a run that are no models: those of its corpus."""
-    return {name for name in record.get("sources", {}) if name.partition("-")[0] in corpora.NAMES}
+    return {name for name in record["needs"] if name.partition("-")[0] in corpora.NAMES}
 
 
 def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:
@@ -194,9 +204,9 @@ def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:
     files.write_json(made / HEAD, {**head, "first_prompt": WITHHELD, "released": True})
     documents = trace.documents
     sums = [hashlib.sha256(text.encode()).hexdigest() for text in documents["text"]]
-    documents = documents.drop(columns="text").assign(sha256=sums)
+    documents = documents.drop(columns="text").assign(sha256=sums, mark=corpora.text_marks(trace.corpus))
     if why := corpora.why_withheld(given["corpus"], given.get("options")):
-        documents, withheld["labels"] = documents[["id", "sha256"]], why
+        documents, withheld["labels"] = documents[["id", "sha256", "mark"]], why
     _write_table(made / "documents.parquet", documents, exact=True)
     answers = trace.answers
     if not ours:

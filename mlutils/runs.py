@@ -63,6 +63,7 @@ class Run:
             **notes,
             "produced": sorted({*self.tables, *produced}),
             "sources": sources.used(),
+            "needs": sources.needed(),
             "seconds": round(time.time() - self.started, 1),
             "peak_memory_mib": round(_peak_memory() / 2**20),
             "finished": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),

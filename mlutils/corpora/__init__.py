@@ -1,5 +1,6 @@
 """Documents with labels and annotators' votes, by name."""
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -7,11 +8,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mlutils.corpora import boxes, hatexplain, msp_podcast, sampling, tabular, vignettes
+from mlutils import sources
+from mlutils.corpora import boxes, hatexplain, labels, msp_podcast, sampling, tabular, vignettes
 from mlutils.corpora.agreement import describe
 from mlutils.corpora.corpus import Corpus, EmptyError, concatenate, parts
 from mlutils.sources import SourceError
@@ -26,6 +29,7 @@ __all__ = [
     "join_released",
     "load",
     "plain",
+    "release_labels",
     "reserve",
     "split_training",
     "text_marks",
@@ -56,18 +60,25 @@ WITHHELD = {  # corpora whose labels no other repository may hold, and why; of B
 
 
 def load(
-    name: str, split: str = "dev", sample: str = "all", limit: int | None = None, seed: int = 0, **options
+    name: str,
+    split: str = "dev",
+    sample: str = "all",
+    limit: int | None = None,
+    seed: int = 0,
+    texts: bool = True,
+    **options,
 ) -> Corpus:
     """Returns a corpus, or a sample of it.
 
     split: train, dev, test, dev+test or all. sample: all, uniform, multilabel, paper or paper_multilabel (the last two
     look for the published ids in all splits at hand, whatever `split` says). limit: at most so many documents. seed: of
     the sample; synthetic corpora have their own `generator_seed`, so that another sample is of the same documents.
+    texts: False: released labels will do (`labels`), where the files are not at hand; nothing is downloaded then.
     options: of the reader, e.g. annotations="subset" (GoEmotions), source="official" (Boxes). Raises ValueError for a
     name, option or value that does not exist and for a sample without documents, EmptyError for a split without them,
     SourceError where a file cannot be had.
     """
-    reader = _reader(name, options)
+    reader = _reader(name, options, texts)
     if sample in sampling.PAPER_SETS:
         split = "all"
         if name == "goemotions":
@@ -95,16 +106,17 @@ def why_withheld(name: str, options: Mapping | None = None) -> str:
 def join_released(documents: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
     """Returns the documents of a released trace with their texts, and with labels where it was released without.
 
-    documents: columns id, sha256 (of the text), and gold, votes, annotators where they were released. settings: of the
-    trace. Texts are empty, and labels missing, where the corpus cannot be had. Raises ValueError where it lacks a
-    document, or has another text of that id.
+    documents: columns id, sha256 and mark of the text, and gold, votes, annotators where they were released. settings:
+    of the trace. Marks stand for texts, and such labels are missing, where the corpus is not at hand. Raises ValueError
+    where it lacks a document, or has another text of that id.
     """
     name, options = settings["corpus"], settings.get("options") or {}
     sample = settings["sample"] if settings["sample"] in sampling.PAPER_SETS else "all"
     try:
-        whole = _load_once(name, sample, json.dumps(options, sort_keys=True))
+        with sources.at_hand_only():
+            whole = _load_once(name, sample, json.dumps(options, sort_keys=True))
     except SourceError:
-        return documents.assign(text="")
+        return documents.assign(text=documents["mark"].map(labels.stand_in))
     rows = pd.Index(whole.documents["id"]).get_indexer(documents["id"])
     if (rows < 0).any():
         lost = list(documents["id"][rows < 0][:3])
@@ -132,14 +144,36 @@ def _load_once(name: str, sample: str, options: str) -> Corpus:
     return load(name, split="all", sample=sample, **json.loads(options))
 
 
-def _reader(name, options):
+def _reader(name, options, texts=True):
     if name not in READERS:
         raise ValueError(f"no corpus is called {name!r}; there is {', '.join(NAMES)}")
     allowed = [option for option in inspect.signature(READERS[name]).parameters if option != "split"]
     unknown = [option for option in options if option not in allowed]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(allowed) or 'none'}")
-    return READERS[name]
+    return READERS[name] if texts else functools.partial(_read_or_labels, name)
+
+
+def _read_or_labels(name, split, **options):
+    with sources.at_hand_only():
+        try:
+            return READERS[name](split, **options)
+        except SourceError:
+            return labels.read(name, split, options)
+
+
+def release_labels(name: str, **options) -> Path:
+    """Writes the labels of a corpus, and marks of its texts, to where `load(..., texts=False)` finds them.
+
+    Raises ValueError where its licence does not allow it.
+    """
+    if why := why_withheld(name, options):
+        raise ValueError(f"labels of {name} cannot be released: {why}")
+    by_split = {}
+    for split in (*parts("all"), "all"):
+        with contextlib.suppress(EmptyError, SourceError):
+            by_split[split] = load(name, split=split, **options)
+    return labels.write(by_split, options, text_marks(by_split["all"]))
 
 
 def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
@@ -150,7 +184,7 @@ def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
     document, by id and by text (case and white space apart). options: as given to `load`. Raises ValueError where
     nothing is left, or where the labels differ (Boxes: objects are disjoint between splits).
     """
-    reader = _reader(corpus.name, options)
+    reader = _reader(corpus.name, options, corpus.texts)
     small = corpus.name == "goemotions" and options.get("annotations") == "subset"
     small |= corpus.name == "hatexplain" and hatexplain.resolve(options.get("files", "auto")) == "parts"
     for split in ("all",) if small else ("train", "all"):

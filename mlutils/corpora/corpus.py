@@ -86,6 +86,7 @@ class Corpus:
     single_label: bool = False
     annotations: pd.DataFrame | None = None  # a row an annotation: id, annotator, one bool column a label
     missing: tuple[str, ...] = ()
+    texts: bool = True  # False: released labels, marks stand in place of texts
 
     def __post_init__(self):
         shape = (len(self.documents), len(self.labels))
