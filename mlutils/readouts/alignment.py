@@ -193,6 +193,8 @@ def check_same_plan(tested, aside) -> None:
     """
     alike = ("plan", "labels", "form", "conventions", "pair_order", "dtype", "family")
     differ = [name for name in alike if tested.settings.get(name) != aside.settings.get(name)]
+    if len({each.settings["pairs"]["design"] for each in (tested, aside) if "pairs" in each.settings}) > 1:
+        differ.append("pairs")  # one of them may have asked none
     if differ:
         raise ValueError(
             f"{aside.folder} and {tested.folder} differ in {', '.join(differ)}: trace the documents set aside with the "

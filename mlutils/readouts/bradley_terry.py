@@ -21,7 +21,8 @@ def fit(wins: ArrayLike, ridge: float = RIDGE) -> np.ndarray:
     """Returns the scores that minimise sum_{i<j} BCE(p_ij, sigmoid(s_i - s_j)) + ridge * sum s^2 for each document.
 
     wins: (D, K, K), wins[d, i, j] = P(i beats j) in [0, 1], 0 and 1 allowed; a pair may be given once or as
-    complements, the diagonal is not read. A missing pair is NaN and left out. Returns (D, K), rows sum to zero.
+    complements, the diagonal is not read. A missing pair is NaN and left out: pairs that link all labels determine the
+    same scores as all pairs do, but for the ridge, which weighs more beside fewer. Returns (D, K), rows sum to zero.
     Raises ValueError for a ridge that is not positive, probabilities outside [0, 1], complements that do not sum to
     one, and documents without any pair.
     """
@@ -34,7 +35,8 @@ def fit(wins: ArrayLike, ridge: float = RIDGE) -> np.ndarray:
     )
     p = np.where(np.isnan(given), reverse, given)
     asked = ~np.isnan(p)
-    return _newton(np.where(asked, p, 0.5), asked.astype(float), _design(i, j, wins.shape[1]), ridge)
+    p, weight, design = np.where(asked, p, 0.5), asked.astype(float), _design(i, j, wins.shape[1])
+    return _newton(*_drop_unasked(p, weight, design), ridge)
 
 
 def fit_with_position(first_wins: ArrayLike, ridge: float = RIDGE) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +52,7 @@ def fit_with_position(first_wins: ArrayLike, ridge: float = RIDGE) -> tuple[np.n
     i, j = np.nonzero(~np.eye(size, dtype=bool))
     p, reverse = first_wins[:, i, j], first_wins[:, j, i]  # (D, ordered pairs)
     weight = np.where(np.isnan(p), 0.0, np.where(np.isnan(reverse), 1.0, 0.5))
-    p, design = np.where(np.isnan(p), 0.5, p), _design(i, j, size)
+    p, weight, design = _drop_unasked(np.where(np.isnan(p), 0.5, p), weight, _design(i, j, size))
     if not len(p):
         return np.zeros((0, size)), np.zeros(0)
     scores = np.zeros((len(p), size))
@@ -89,6 +91,12 @@ def round_wins(wins: ArrayLike) -> np.ndarray:
 def _design(i, j, size) -> np.ndarray:
     """Returns (pairs, K): +1 for the label that would win, -1 for the one that would lose."""
     return np.eye(size)[i] - np.eye(size)[j]
+
+
+def _drop_unasked(p, weight, design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns p and weight (D, P) and design (P, K) without the pairs that no document has."""
+    asked = weight.any(axis=0)
+    return p[:, asked], weight[:, asked], design[asked]
 
 
 def _newton(p, weight, design, ridge, shift=0.0, start=None) -> np.ndarray:

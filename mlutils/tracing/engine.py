@@ -18,14 +18,14 @@ import torch
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from mlutils.tracing import vocabulary
+from mlutils.tracing import memory, vocabulary
 from mlutils.tracing.head import read_out
 from mlutils.tracing.models import Model
-from mlutils.tracing.passes import Held, Pass, Prefix, Store, Tree
+from mlutils.tracing.passes import Held, Pass, Prefix, Store, Tree, hold
 
 WORTH_CACHING = 32  # tokens: a shorter common beginning is cheaper to repeat than to cache
 ROW_CPU, ROW_GPU = 256, 2048  # new tokens a pass: more gain nothing
-HELD = 16384  # tokens whose keys and values are held at once, beside the prefix: a gigabyte for models of 1.5 B
+DRAFTED = 2  # times its limit of tokens that an answer has room for: drafts that are refused stay in its tree
 SURE = 0.3  # a draft is proposed as far as so large a share of the answers before went on like it
 PACKED = "packed"  # the name of the attention of a pass; without a mask function under it, no masks are made
 
@@ -85,17 +85,21 @@ class Draft:
 class Answer:
     """A greedy answer while it is written."""
 
-    def __init__(self, tree: Tree, head: int):
+    def __init__(self, tree: Tree, head: int, limit: int):
         self.tree, self.head = tree, head  # the node that predicts the next token
+        self.limit, self.begins = limit, len(tree.tokens)
+        self.spare = hold(self.begins + DRAFTED * limit) - self.begins - limit  # nodes for tokens that are refused
         self.said: list[int] = []
         self.held: list[tuple] = []  # node, selected logits and normaliser before each token said
         self.ended = self.complete = False
 
-    def propose(self, draft: Draft, limit: int) -> list[int]:
+    def propose(self, draft: Draft) -> list[int]:
         """Returns the nodes whose predictions are wanted next: the head, and the tokens that a draft puts behind it."""
-        return [self.head, *self.tree.add(draft.propose(self.said, limit - len(self.said)), self.head)]
+        refused = len(self.tree.tokens) - self.begins - len(self.said)
+        most = min(self.limit - len(self.said), self.spare - refused)
+        return [self.head, *self.tree.add(draft.propose(self.said, most), self.head)]
 
-    def take(self, seen: dict[int, tuple], ends: set[int], finished: Callable, limit: int) -> None:
+    def take(self, seen: dict[int, tuple], ends: set[int], finished: Callable) -> None:
         """Goes on as far as predictions are there: by node, selected logits, normaliser, most probable token."""
         while not self.ended and self.head in seen:
             logits, normaliser, token = seen[self.head]
@@ -105,7 +109,7 @@ class Answer:
                 break
             self.said.append(token)
             self.complete = finished(self.said)
-            self.ended = self.complete or len(self.said) == limit
+            self.ended = self.complete or len(self.said) == self.limit
             if not self.ended:
                 (self.head,) = self.tree.add([token], self.head)
 
@@ -147,7 +151,7 @@ class PackedEngine:
 
     model: Model
     row: int = 0  # new tokens a pass; 0: as suits the device
-    most: int = HELD  # tokens of documents that are held together
+    most: int = 0  # tokens of documents that are held together, beside the prefix; 0: as memory allows
     tokens: int = 0
     passes: int = 0
     prefix: Prefix = field(default_factory=Prefix)
@@ -155,6 +159,11 @@ class PackedEngine:
 
     def __post_init__(self):
         self.row = self.row or (ROW_CPU if self.model.device.type == "cpu" else ROW_GPU)
+        self._budget = memory.plan(self.model, self.row)
+        if not self.most:
+            self.most = self._budget.tokens
+            if self.most < memory.MOST:
+                print(f"{self.model.name}: memory for {self.most:,} tokens at once, {memory.MOST:,} would be faster")
         self._decoder = self.model.network.get_decoder()
         self._configs = find_configs(self._decoder)
 
@@ -204,12 +213,13 @@ class PackedEngine:
     @torch.inference_mode()
     def _project(self, states: torch.Tensor, select: torch.Tensor):
         """Returns for hidden states (N, H): selected logits (N, K), log-sum-exp (N,), most probable token (N,)."""
-        logits = read_out(self.model.network, states[None])[0].float()
-        return (
-            logits[:, select.to(logits.device)].double().cpu().numpy(),
-            logits.double().logsumexp(-1).cpu().numpy(),
-            logits.argmax(-1).tolist(),
-        )
+        chosen, normalisers, likely = [], [], []
+        for part in states.split(max(1, memory.READ // self.model.words)):
+            logits = read_out(self.model.network, part[None])[0].float()
+            chosen.append(logits[:, select.to(logits.device)].double().cpu().numpy())
+            normalisers.append(logits.double().logsumexp(-1).cpu().numpy())
+            likely += logits.argmax(-1).tolist()
+        return np.concatenate(chosen), np.concatenate(normalisers), likely
 
     # -- questions -------------------------------------------------------------------------------------------------
     def read(self, groups: Sequence[Sequence[Sequence[int]]], select: Sequence[int]) -> list:
@@ -246,16 +256,20 @@ class PackedEngine:
                 free.remove(known[number])
         longest = max((len(tree.tokens) for tree in self._held.trees), default=0)
         new = max((sum(map(len, groups[number])) for number in known), default=0)
-        if (longest + new) * len(self._held.trees) > self.most:
+        if hold(longest + new) * len(self._held.trees) > self.most:
             self._held = Held()  # no room for more
             return {}
         return known
 
     def _rows(self, trees: Sequence[Tree], new: int = 0) -> list[list[int]]:
-        """Returns the numbers of the trees that are held together, of like size, with `new` tokens to come each."""
+        """Returns the numbers of the trees that are held together, of like size, with `new` tokens to come each.
+
+        A tree that is larger than what may be held is held alone. Raises MemoryError where it cannot be.
+        """
         rows: list[list[int]] = []
         for number in sorted(range(len(trees)), key=lambda number: len(trees[number].tokens)):
-            size = len(trees[number].tokens) + new  # the largest so far: a row is as wide as it
+            size = hold(len(trees[number].tokens) + new)  # the largest so far: a row is as wide as it
+            self._budget.check(size)
             if not rows or (len(rows[-1]) + 1) * size > self.most:
                 rows.append([])
             rows[-1].append(number)
@@ -278,24 +292,25 @@ class PackedEngine:
         self._settle(sequences)
         held = len(self.prefix.tokens)
         trees = [Tree(list(sequence[held:])) for sequence in sequences]
-        answers = [Answer(tree, tree.add(sequence[held:])[-1]) for tree, sequence in zip(trees, sequences, strict=True)]
+        heads = [tree.add(sequence[held:])[-1] for tree, sequence in zip(trees, sequences, strict=True)]
+        answers = [Answer(tree, head, limit) for tree, head in zip(trees, heads, strict=True)]
         written: list = [None] * len(answers)
-        for numbers in self._rows(trees, limit):
+        for numbers in self._rows(trees, DRAFTED * limit):
             self._held = Held([trees[number] for number in numbers])
-            self._write_together([answers[number] for number in numbers], list(select), finished, limit, draft)
+            self._write_together([answers[number] for number in numbers], list(select), finished, draft)
             for number in numbers:
                 written[number] = answers[number].write()
         return written
 
-    def _write_together(self, answers: Sequence[Answer], select, finished, limit, draft) -> None:
+    def _write_together(self, answers: Sequence[Answer], select, finished, draft) -> None:
         chosen, ends = torch.tensor(select), eos_tokens(self.model)
         while active := [answer for answer in answers if not answer.ended]:
-            wanted = [answer.propose(draft, limit) for answer in active]
+            wanted = [answer.propose(draft) for answer in active]
             self._run(self._held.trees, self._held.store)
             states = torch.cat([answer.tree.state(nodes) for answer, nodes in zip(active, wanted, strict=True)])
             held = zip(*self._project(states, chosen), strict=True)
             for answer, nodes in zip(active, wanted, strict=True):
-                answer.take(dict(zip(nodes, islice(held, len(nodes)), strict=True)), ends, finished, limit)
+                answer.take(dict(zip(nodes, islice(held, len(nodes)), strict=True)), ends, finished)
                 if answer.ended:
                     draft.learn(answer.said)
 

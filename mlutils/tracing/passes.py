@@ -15,6 +15,11 @@ CHANGES = ("softcap", "position_bias", "s_aux")  # of scores, beyond query times
 GROW = 64  # nodes by which the store of keys and values grows
 
 
+def hold(nodes: int) -> int:
+    """Returns for how many nodes of a tree there is room where so many are held."""
+    return nodes + GROW - nodes % GROW
+
+
 class Tree:
     """The tokens of one document behind the prefix; each sees the prefix and its own ancestors."""
 
@@ -80,7 +85,7 @@ class Store:
     def put(self, layer: int, trees: int, size: int, at: tuple, key: torch.Tensor, value: torch.Tensor) -> None:
         """Puts keys and values (heads, tokens, size) at their places, (tree, node) each, of `trees` of `size` nodes."""
         if layer not in self.kept or self.kept[layer][0].shape[2] < size:
-            self._grow(layer, trees, size + GROW - size % GROW, key)
+            self._grow(layer, trees, hold(size), key)
         tree, node = at
         for store, new in zip(self.kept[layer], (key, value), strict=True):
             store[tree, :, node] = new.transpose(0, 1)

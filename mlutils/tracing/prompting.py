@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 
@@ -12,28 +13,53 @@ from mlutils.tracing.answers import NONE, check_labels, format_answer
 from mlutils.tracing.demonstrations import Plan
 
 ORDERS = ("plan", "both", "released")
+DESIGNS = ("all", "sparse")  # of pairs: each label against every other one, or against some and none
+MOST_PAIRS = 400  # that `auto` asks all of: the 27 labels of GoEmotions and none have 378
+OTHERS = 8  # labels that each label meets in the sparse design, an even number
 
 
-def pair_up(names: Sequence[str], order: str, seed: int) -> list[tuple[str, str]]:
-    """Returns all pairs of names as (at a, at b).
+def choose_design(design: str, names: Sequence[str]) -> str:
+    """Returns the design by which names are paired: `auto` is all up to `MOST_PAIRS`, then sparse.
+
+    Where sparse would leave no pair out, it is all. Raises ValueError for a design that is not known.
+    """
+    if design not in ("auto", *DESIGNS):
+        raise ValueError(f"pairs {design!r} are not known: take auto, {' or '.join(DESIGNS)}")
+    if design == "auto":
+        design = "all" if comb(len(names), 2) <= MOST_PAIRS else "sparse"
+    return design if len(set(names) - {NONE}) > OTHERS + 1 else "all"
+
+
+def pair_up(names: Sequence[str], order: str, seed: int, design: str = "all") -> list[tuple[str, str]]:
+    """Returns pairs of names as (at a, at b): all, or those of the sparse design.
+
+    Sparse: each label against none, where it is among the names, and against exactly `OTHERS` other labels. Labels
+    stand around a circle, in an order drawn from the seed, and each meets those at the same distances before and behind
+    it, neighbours among them: so all are linked, and no label is better compared than another.
 
     `plan` draws one order a pair from the seed, such that each name stands at a in half of its pairs (one more where
     their number is odd): a model that prefers a favours no label then. `both` asks each pair twice, `released` has the
     earlier name at a.
     """
-    pairs = list(combinations(names, 2))
+    rng, labels = np.random.default_rng(seed), [name for name in names if name != NONE]
+    if design == "sparse":
+        around = rng.permutation(labels).tolist()
+        # Near and far: neighbours alone would link two sides of a circle by a long chain, along which errors add up.
+        distances = np.geomspace(1, (len(labels) - 1) // 2, OTHERS // 2).round().astype(int).tolist()
+        met = [(NONE, label)[:: 1 if i % 2 else -1] for i, label in enumerate(around) if NONE in names]
+    else:
+        around = rng.permutation(list(names)).tolist()
+        half, odd = divmod(len(names), 2)
+        distances = range(1, half + odd)
+        met = [] if odd else list(zip(around[:half], around[half:], strict=True))  # opposite each other
+    # Each stands at a against those that follow it.
+    leads = {(a, around[(i + ahead) % len(around)]) for i, a in enumerate(around) for ahead in distances} | set(met)
+    pairs = [(a, b) for a, b in combinations(names, 2) if (a, b) in leads or (b, a) in leads]
     if order == "both":
         return pairs + [(b, a) for a, b in pairs]
     if order == "released":
         return pairs
-    # Names around a circle, in an order drawn from the seed: each stands at a against the half that follows it.
-    place = {name: i for i, name in enumerate(np.random.default_rng(seed).permutation(list(names)).tolist())}
-
-    def leads(a: str, b: str) -> bool:
-        ahead = (place[b] - place[a]) % len(names)
-        return 2 * ahead < len(names) or (2 * ahead == len(names) and place[a] < place[b])
-
-    return [(a, b) if leads(a, b) else (b, a) for a, b in pairs]
+    return [(a, b) if (a, b) in leads else (b, a) for a, b in pairs]
 
 
 @dataclass
@@ -52,6 +78,7 @@ class Prompting:
     label_tokens: str = (
         "auto"  # which tell labels apart: whole | first; auto: whole, or first by conventions="released"
     )
+    pair_design: str = "auto"  # which pairs are asked: auto | all | sparse, see `choose_design`
 
     def __post_init__(self):
         if self.new_tokens < 1:
@@ -72,7 +99,9 @@ class Prompting:
             self.pair_order = "released"
         # None takes no part in single-label sets.
         options = [*self.corpus.labels, *([] if self.corpus.single_label else [NONE])]
-        self.pairs = pair_up(options, self.pair_order, self.plan.seed)  # (label at a, label at b), for all documents
+        self.pair_design = choose_design(self.pair_design, options)
+        # (label at a, label at b), for all documents
+        self.pairs = pair_up(options, self.pair_order, self.plan.seed, self.pair_design)
         check_labels(self.train.labels, self.template.form)
         shown = self.train.documents
         self._texts = dict(zip(shown["id"], shown["text"], strict=True))

@@ -15,7 +15,7 @@ from mlutils.tracing.engines import start_engine, too_long
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
 
-MOST = 1000  # questions a document: they are one pass of the engine, which cannot be split
+MOST = 1000  # questions a document: those about one document are held together
 
 
 class Questions:
@@ -23,14 +23,16 @@ class Questions:
 
     name: str
     words: tuple[str, str]
+    advice: str = ""  # what else can be done where there are too many questions
 
     def __init__(self, model: Model, prompting: Prompting):
         self.model, self.prompting, self.engine = model, prompting, start_engine(model)
         self.asked = self.keys()
         if len(self.asked) > MOST:
+            corpus = prompting.corpus
             raise ValueError(
                 f"the view {self.name} would ask {len(self.asked)} questions a document, more than {MOST}: "
-                f"leave it out for {prompting.corpus.name}, which has {len(prompting.corpus.labels)} labels"
+                f"{self.advice}leave it out for {corpus.name}, which has {len(corpus.labels)} labels"
             )
         self.select = vocabulary.answer_tokens(model.tokenizer, self.words, prompting.conventions)
         if len(set(self.select)) < 2:
@@ -87,7 +89,7 @@ class UnaryView(Questions):
 class PairwiseView(Questions):
     """One question a pair of labels (pairwise, or binary, breakdown)."""
 
-    name, words = "pairwise", prompts.PAIRWISE_ANSWERS
+    name, words, advice = "pairwise", prompts.PAIRWISE_ANSWERS, "take pairs sparse, or "
 
     def keys(self):
         return self.prompting.pairs

@@ -19,7 +19,7 @@ from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.hidden import HiddenView
 from mlutils.tracing.medusa import MedusaView
 from mlutils.tracing.models import Model
-from mlutils.tracing.prompting import Prompting
+from mlutils.tracing.prompting import OTHERS, Prompting
 from mlutils.tracing.questions import PairwiseView, UnaryView
 from mlutils.tracing.sets import SetsView
 from mlutils.tracing.steps import ListView
@@ -82,6 +82,7 @@ def write_trace(
             "pair_order": prompting.pair_order,
             "plan": prompting.plan.as_json(),
             "first_prompt": prompting.list_prompt(0) if len(corpus) else "",
+            **_describe_pairs(prompting, views),
             **_describe_variants(prompting, views),
             **settings,
         },
@@ -110,6 +111,19 @@ def write_trace(
             _stop_if_failing(writer, len(corpus), len(views))
     writer.finish()
     return Trace(folder)
+
+
+def _describe_pairs(prompting: Prompting, views: Sequence[str]) -> dict:
+    """Returns which pairs are asked, as a setting, and says so; {} where none are."""
+    if PairwiseView.name not in views:
+        return {}
+    asked = {"design": prompting.pair_design, "number": len(prompting.pairs)}
+    if prompting.pair_design == "sparse":
+        asked["others"] = OTHERS
+    against = f"sparse, each label against none and {OTHERS} others" if "others" in asked else "all"
+    against = against.replace("none and ", "") if prompting.corpus.single_label else against
+    print(f"pairs: {against}; {len(prompting.pairs)} questions a document")
+    return {"pairs": asked}
 
 
 def _describe_variants(prompting: Prompting, views: Sequence[str]) -> dict:

@@ -133,6 +133,12 @@ def test_traces_of_other_demonstrations_are_not_fitted_on(corpus):
     for trace, plan in ((tested, 1), (aside, 1)):
         trace.settings |= {"plan": plan, "conventions": "ours"}
     alignment.check_same_plan(tested, aside)
+    tested.settings["pairs"] = {"design": "sparse", "number": 300}
+    alignment.check_same_plan(tested, aside)  # who was asked no pairs has none
+    aside.settings["pairs"] = {"design": "all", "number": 1830}
+    with pytest.raises(ValueError, match="differ in pairs"):
+        alignment.check_same_plan(tested, aside)
+    del aside.settings["pairs"]
     aside.settings["plan"] = 2
     with pytest.raises(ValueError, match="differ in plan"):
         alignment.check_same_plan(tested, aside)

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mlutils.readouts import bradley_terry
+from mlutils.readouts import bradley_terry, probabilities
+from mlutils.tracing.prompting import pair_up
 
 NAN = math.nan
 RIDGE = 0.01
@@ -194,3 +195,74 @@ def test_outcomes_keep_ties_and_missing_pairs():
     rounded = bradley_terry.round_wins([[[NAN, 0.51], [0.49, NAN]], [[0.5, 0.5 + 1e-12], [1.0, 0.0]]])
     assert np.array_equal(rounded[0], [[NAN, 1], [0, NAN]], equal_nan=True)
     assert rounded[1] == pytest.approx(np.array([[0.5, 0.5], [1, 0]]), abs=1e-9)
+
+
+LABELS = [f"label {n}" for n in range(60)]
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    """True scores of 60 labels and none (3, 61), all comparisons without noise, and those of the sparse design."""
+    true = np.random.default_rng(11).normal(0, 1.5, (3, 61))
+    true -= true.mean(axis=1, keepdims=True)
+    every = expit(true[:, :, None] - true[:, None, :])
+    first = np.full(every.shape, NAN)
+    names = [*LABELS, "none"]
+    for a, b in pair_up(names, "plan", 5, "sparse"):
+        first[:, names.index(a), names.index(b)] = every[:, names.index(a), names.index(b)]
+    assert np.isfinite(first[0]).sum() == 60 * 8 / 2 + 60
+    return true, every, first
+
+
+def test_sparse_comparisons_give_the_scores_of_all(sparse):
+    true, every, first = sparse
+    found = [bradley_terry.fit(wins, ridge=1e-8) for wins in (every, first)]
+    assert found[0] == pytest.approx(true, abs=1e-4) and found[1] == pytest.approx(true, abs=1e-4)
+    wanted = expit(true[:, :-1] - true[:, -1:])
+    # The paper's ridge pulls scores to zero, more so beside fewer pairs.
+    assert probabilities.pairwise(every) == pytest.approx(wanted, abs=0.005)
+    assert probabilities.pairwise(first) == pytest.approx(wanted, abs=0.03)
+    outcomes = probabilities.pairwise(first, outcomes=True)
+    assert np.isfinite(outcomes).all()
+    for row in range(3):
+        assert np.corrcoef(outcomes[row], wanted[row])[0, 1] > 0.85
+
+
+def test_sparse_comparisons_have_the_optimum_of_a_slow_optimiser(sparse):
+    first = sparse[2]
+    for scores, wins in zip(bradley_terry.fit(first), first, strict=True):
+        both = np.where(np.isnan(wins), 1 - wins.T, wins)
+        assert np.abs(slow_gradient(scores, both)).max() < 1e-8
+
+
+def test_sparse_comparisons_of_both_orders_tell_position_from_labels(sparse):
+    true, _, first = sparse
+    asked = np.isfinite(first) | np.isfinite(first.transpose(0, 2, 1))
+    shown = np.where(asked, expit(true[:, :, None] - true[:, None, :] + 0.7), NAN)
+    scores, offsets = bradley_terry.fit_with_position(shown, ridge=1e-8)
+    assert scores == pytest.approx(true, abs=1e-4) and offsets == pytest.approx(0.7, abs=1e-4)
+
+
+def test_sparse_comparisons_without_none(sparse):
+    true, names = sparse[0][:, :-1], LABELS
+    every = expit(true[:, :, None] - true[:, None, :])
+    first = np.full(every.shape, NAN)
+    for a, b in pair_up(names, "plan", 2, "sparse"):
+        first[:, names.index(a), names.index(b)] = every[:, names.index(a), names.index(b)]
+    centred = true - true.mean(axis=1, keepdims=True)
+    assert bradley_terry.fit(first, ridge=1e-8) == pytest.approx(centred, abs=1e-4)
+    shares = np.exp(true) / np.exp(true).sum(axis=1, keepdims=True)
+    assert probabilities.pairwise_single(every) == pytest.approx(shares, abs=0.01)
+    assert probabilities.pairwise_single(first) == pytest.approx(shares, abs=0.05)
+
+
+def test_pairs_that_nobody_was_asked_cost_nothing(sparse):
+    first, seen = sparse[2], []
+    newton = bradley_terry._newton
+    try:
+        bradley_terry._newton = lambda p, weight, *rest: seen.append(weight.shape) or newton(p, weight, *rest)
+        bradley_terry.fit(first)
+        bradley_terry.fit_with_position(first)
+    finally:
+        bradley_terry._newton = newton
+    assert set(seen) == {(3, 300)}

@@ -150,11 +150,12 @@ def test_tokens_are_counted_and_never_asked_twice(llama):
 @given(data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_numbers_are_the_same_whatever_the_batch(data, llama):
-    """Any documents in any order, alone or together, with all questions or every other one, in passes of any size."""
+    """Documents in any order, alone or together, all questions or every other one, passes and budgets of any size."""
     prompts, tails = sequences(24, prefix=50, seed=10), [[7, 8, 9, 10], [7, 8, 11], [12, 13], [5]]
     chosen = data.draw(st.permutations(range(24)))[: data.draw(st.sampled_from([1, 4, 24]))]
     asked = tails[:: data.draw(st.sampled_from([1, 2]))]
-    engine = PackedEngine(llama, row=data.draw(st.sampled_from([16, 60, 256])))
+    most = data.draw(st.sampled_from([1, 130, 400, 16384]))
+    engine = PackedEngine(llama, row=data.draw(st.sampled_from([16, 60, 256])), most=most)
     for number, (logits, normaliser) in zip(
         chosen, engine.read([[prompts[n] + tail for tail in asked] for n in chosen], range(30)), strict=True
     ):

@@ -222,7 +222,9 @@ def test_what_cannot_be_asked_is_refused(llama, small, monkeypatch):
     with pytest.raises(ValueError, match="new_tokens 0: an answer takes 1 or more"):  # it never ended
         prompting(small, new_tokens=0)
     monkeypatch.setattr(questions, "MOST", 11)
-    with pytest.raises(ValueError, match="12 questions a document, more than 11: leave it out for foxes"):
+    with pytest.raises(
+        ValueError, match="12 questions a document, more than 11: take pairs sparse, or leave it out for foxes"
+    ):
         views.PairwiseView(llama, prompting(small, pair_order="both"))
     monkeypatch.setattr(questions.PairwiseView, "words", ("apple", "apples"))
     with pytest.raises(ValueError, match="cannot be told apart"):
