@@ -90,7 +90,7 @@ def measure(folder: Path, name: str, number: str) -> None:
         "dtype": tool.dtype,
         "version": f"{tool.package} {importlib.metadata.version(tool.package)}",
         "products": given.get("products", ""),
-        "threads": int(THREADS) if name == "llama.cpp" else torch.get_num_threads(),
+        "threads": int(os.environ["OMP_NUM_THREADS"]) if name == "llama.cpp" else torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "moved": moved,
         "rows": rows,

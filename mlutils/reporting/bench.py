@@ -26,7 +26,7 @@ EXACT = "transformers"  # what the others are compared with
 TARGETS = {"vllm": {"U": 2.5, "B": 5.0, "G": 1.2}, "before": {"U": 2.0, "B": 2.0, "G": 2.0}}
 ABILITIES = ("probabilities of all labels", "at every label of a list", "hidden states", "attention")
 ENGINE = ("yes", "yes", "of all layers", "yes")
-GENERATION = "by own code over `generate`"
+GENERATION = "by own code"
 CAN = {
     "ours": ENGINE,
     "before": ENGINE,
@@ -91,14 +91,19 @@ def describe(table: pd.DataFrame) -> str:
     """
     measured = table.dropna(subset="rate")
     one = measured.groupby("tool", sort=False).first()
-    wide = measured.pivot_table(index="tool", columns="task", values=["rate", "ratio", "apart"], sort=False)
+    found = {(row.tool, row.task): row for row in measured.itertuples(index=False)}
 
     def cell(tool: str, task: str) -> str:
-        if tool not in wide.index or pd.isna(wide.loc[tool].get(("rate", task))):
+        if (tool, task) not in found:
             return tables.MISSING
-        rate, ratio, apart = (wide.loc[tool, (what, task)] for what in ("rate", "ratio", "apart"))
-        off = f"{100 * apart:.0f} % other" if task == "G" else f"{apart:.0e}"
-        return f"{rate:.3g} ({ratio:.3g}x; {off})"
+        row = found[tool, task]
+        off = f"{100 * row.apart:.0f} % other" if task == "G" else _small(row.apart)
+        return f"{row.rate:.3g} ({row.ratio:.3g}x; {off})"
+
+    def gain(tool: str, task: str) -> str:
+        if not {("ours", task), (tool, task)} <= set(found):
+            return tables.MISSING
+        return f"{found['ours', task].rate / found[tool, task].rate:.2f} (target {TARGETS[tool][task]:g})"
 
     tools = list(dict.fromkeys(table["tool"]))
     skipped = table.set_index("tool")["skipped"].dropna().to_dict()
@@ -107,9 +112,8 @@ def describe(table: pd.DataFrame) -> str:
         [{"Tool": title[tool]} | {name: cell(tool, task) for task, name in TASKS.items()} for tool in tools]
     )
     ratios = [
-        {"This engine is faster than": NAMES[tool]}
-        | {name: _ratio(wide, tool, task, goal[task]) for task, name in TASKS.items()}
-        for tool, goal in TARGETS.items()
+        {"This engine is faster than": NAMES[tool]} | {name: gain(tool, task) for task, name in TASKS.items()}
+        for tool in TARGETS
     ]
     able = pd.DataFrame(
         [
@@ -131,19 +135,16 @@ def describe(table: pd.DataFrame) -> str:
     return "\n".join([*parts, f"Versions: {versions}.\n"])
 
 
-def _ratio(wide: pd.DataFrame, tool: str, task: str, least: float) -> str:
-    """Returns how many times as fast as a tool this engine is, and the target."""
-    if not {tool, "ours"} <= set(wide.index):
-        return tables.MISSING
-    return f"{wide.loc['ours', ('rate', task)] / wide.loc[tool, ('rate', task)]:.2f} (target {least:g})"
-
-
 def _moved(one: pd.DataFrame, tool: str) -> str:
     """Returns how much a probability changes when a document is asked alone."""
     if tool not in one.index:
         return tables.MISSING
     moved = one.loc[tool, "moved"]
-    return "asked alone" if pd.isna(moved) else f"{moved:.0e}"
+    return "asked alone" if pd.isna(moved) else _small(moved)
+
+
+def _small(x: float) -> str:
+    return f"{x:.0e}" if x else "0"
 
 
 def write(records: Sequence[Mapping]) -> pd.DataFrame:
