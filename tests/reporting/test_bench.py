@@ -1,5 +1,7 @@
 """The bench: medians, ratios and distances by hand, and what a reader is told of them."""
 
+import importlib
+import json
 import subprocess
 import sys
 
@@ -87,3 +89,13 @@ def test_the_script_for_a_gpu_runs_on_cores(tmp_path):
     assert exact["ours", "float32"] < 1e-4 < exact["ours", "bfloat16"] <= 2 * exact["transformers", "bfloat16"]
     speed = table[table["part"] == "speed"].pivot(index="task", columns="tool", values="rate")
     assert (speed > 0).all(axis=None) and set(speed.index) == set("UBG") and set(speed) == {"ours", "transformers"}
+
+
+def test_a_tool_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(paths.ROOT / "bench")
+    script = importlib.import_module("bench")
+    script.call(tmp_path, "before", "1")  # no such commit was unpacked
+    script.call(tmp_path, "ours", "1")  # no prompts are there
+    left = [json.loads((tmp_path / f"{tool}-0.json").read_text()) for tool in ("before", "ours")]
+    assert left[0]["skipped"] == "commit 5dd0701 is not in this clone" and left[0]["rows"] == []
+    assert "FileNotFoundError" in left[1]["skipped"] and "tokens.json" in left[1]["skipped"]
