@@ -1,5 +1,6 @@
 """Writes files so that nothing half-written is ever found under its final name."""
 
+import hashlib
 import json
 import os
 import platform
@@ -67,6 +68,12 @@ def making(folder: Path | str) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(made, folder)
+
+
+def checksum(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path | str, error: type[Exception], advice: str) -> dict:

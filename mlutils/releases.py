@@ -18,18 +18,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from mlutils import corpora, files, grids, paths, sources
 from mlutils.traces import COLUMNS, HEAD, STATES, WORK, Trace, has_trace
+from mlutils.writer import write_table
 
 FORM = 1  # of a released run
 LARGEST_RUN, LARGEST = 2_000_000, 40_000_000  # bytes of a run, and of all
 ASKING = ("05_miniatures", "06_finetune", "07_encoder", "10_trace")  # notebooks that load a language model or train
 PAGE = "90_paper"  # always run: it reads all others
 LAYERS = ("24_linear_probes",)  # notebooks that read states of all layers
+PLACES = {"folder", "reads", "grid", "publish"}  # parameters that say where, not what
+WHICH = ("corpus", "split", "sample", "options", "family", "conventions")  # parameters that say what is read
 WRITTEN = (".csv", ".png", ".pdf", ".json")  # files of a run that are kept as they are
 READABLE = ("ok", "none")  # statuses of answers that hold labels and nothing else
 WITHHELD = "⟨not released⟩"
@@ -62,7 +63,7 @@ def read_record(folder: Path | str) -> dict:
         if name not in there or name not in known["files"]:
             problem = "is missing" if name not in there else "does not belong here"
             raise ReleaseError(f"{folder / name} {problem}: {again}")
-        if sources.checksum(folder / name) != known["files"][name]:
+        if files.checksum(folder / name) != known["files"][name]:
             raise ReleaseError(f"{folder / name} is not what was released, its checksum differs: {again}")
     return record
 
@@ -101,8 +102,30 @@ def choose(grid: str, points: Mapping[str, grids.Point], fresh: bool = False) ->
     return taken
 
 
+def find_reads(notebook: str, parameters: Mapping) -> list[Path]:
+    """Returns the released runs that a notebook reads when nobody says which: those of the first point of a released
+    grid that is of the same documents, prompts and conventions, without those whose labels are not at hand.
+
+    Empty where there is no such point. Raises ReleaseError for a damaged run.
+    """
+    for path in sorted(paths.GRIDS.glob("*.yaml")):
+        if not (paths.RELEASES / path.stem).is_dir():
+            continue
+        for point in grids.read_grid(path).values():
+            alike = all(parameters.get(name) == point.checked.get(name) for name in WHICH)
+            if point.notebook == notebook and alike:
+                found = [place(path.stem, key) for key in point.reads if place(path.stem, key).is_dir()]
+                return [folder for folder in found if _is_readable(read_record(folder))]
+    return []
+
+
+def _is_readable(record: Mapping) -> bool:
+    """Returns whether the labels of a released run's documents are there, or at hand."""
+    return "labels" not in record["release"]["withheld"] or all(map(sources.at_hand, _corpus_files(record)))
+
+
 def _refuse_other(grid: str, key: str, released: Mapping, wanted: Mapping) -> None:
-    names = sorted(set(released) & set(wanted) - {"folder", "reads", "grid"})
+    names = sorted(set(released) & set(wanted) - PLACES)
     differing = [f"{name}={released[name]!r}, not {wanted[name]!r}" for name in names if released[name] != wanted[name]]
     if differing:
         raise ReleaseError(
@@ -169,7 +192,7 @@ def pack(folder: Path, target: Path, spare: int = LARGEST) -> None:
             if file.suffix in WRITTEN and file.name not in ("run.json", HEAD, WORK):
                 shutil.copyfile(file, made / file.name)
         for file in sorted(folder.glob("predictions-*.parquet")):
-            _write_table(made / file.name, pd.read_parquet(file))
+            write_table(made / file.name, pd.read_parquet(file))
         if notebook not in ASKING:
             needs |= _corpus_files(record)
             for read in map(read_record, _reads(folder)):
@@ -180,7 +203,7 @@ def pack(folder: Path, target: Path, spare: int = LARGEST) -> None:
             "form": FORM,
             "withheld": withheld,
             "needs": sorted(needs),
-            "files": {file.name: sources.checksum(file) for file in sorted(made.iterdir())},
+            "files": {file.name: files.checksum(file) for file in sorted(made.iterdir())},
         }
         files.write_json(made / "run.json", {**record, "release": known})
         if (taken := size(made)) > min(LARGEST_RUN, spare):
@@ -207,15 +230,15 @@ def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:
     documents = documents.drop(columns="text").assign(sha256=sums, mark=corpora.text_marks(trace.corpus))
     if why := corpora.why_withheld(given["corpus"], given.get("options")):
         documents, withheld["labels"] = documents[["id", "sha256", "mark"]], why
-    _write_table(made / "documents.parquet", documents, exact=True)
+    write_table(made / "documents.parquet", documents, exact=True)
     answers = trace.answers
     if not ours:
         marks = [hashlib.sha256(text.strip().encode()).hexdigest()[:16] for text in answers["text"]]
         kept = answers["status"].isin(READABLE)
         answers = answers.assign(text=answers["text"].where(kept, [f"{WITHHELD} {mark}" for mark in marks]))
-    _write_table(made / "answers.parquet", answers)
+    write_table(made / "answers.parquet", answers)
     for name in set(COLUMNS) - {"documents", "answers"}:
-        _write_table(made / f"{name}.parquet", trace.table(name))
+        write_table(made / f"{name}.parquet", trace.table(name))
     files.write_json(made / WORK, trace.work)
     if (trace.folder / STATES).exists():
         states = {"first_label": trace.states().astype(np.float16)} if "list" in given["views"] else {}
@@ -225,22 +248,6 @@ def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:
             with files.replacing(made / STATES) as draft:
                 save_file(states, draft)
     return withheld
-
-
-def _write_table(file: Path, table: pd.DataFrame, exact: bool = False) -> None:
-    """Writes a table, compressed; numbers with a point as float32 unless `exact`."""
-    written = pa.Table.from_pandas(table, preserve_index=False)
-    if not exact:
-        written = written.cast(pa.schema([field.with_type(_single(field.type)) for field in written.schema]))
-    written = written.replace_schema_metadata()
-    with files.replacing(file) as draft:
-        pq.write_table(written, draft, compression="zstd", compression_level=19)
-
-
-def _single(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_list(kind):
-        return pa.list_(_single(kind.value_type))
-    return pa.float32() if pa.types.is_float64(kind) else kind
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

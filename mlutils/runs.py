@@ -28,7 +28,8 @@ from mlutils.parameters import ParameterError, check_parameters, nearest, read_p
 from mlutils.traces import Trace, TraceError, has_trace
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
-DECIDING = ("corpora", "tracing", "training", "traces.py", "sets.py")  # of `mlutils`: what is found depends on them
+# Parts of `mlutils` that decide what is found.
+DECIDING = ("corpora", "tracing", "training", "traces.py", "writer.py", "sets.py")
 PLAIN = (str, int, float, bool, list, dict, type(None))
 
 RUN_AGAIN = "delete it and {folder}/notebook.ipynb to have the notebook run again, a trace goes on where it stopped"
@@ -88,6 +89,8 @@ def start(notebook: str, namespace: MutableMapping) -> Run:
         for name, value in namespace.items()
         if name in names or (not name.startswith("_") and name not in hidden and isinstance(value, PLAIN))
     }
+    if given.get("reads") == [] and notebook not in releases.ASKING:
+        given["reads"] = _find_released(notebook, given)
     reads = given.get("reads", [])
     are_texts = isinstance(reads, list) and all(isinstance(each, str) for each in reads)
     unread = _find_unread(reads) if are_texts else []
@@ -117,6 +120,14 @@ def start(notebook: str, namespace: MutableMapping) -> Run:
     print(f"{notebook} at {record['commit'][:10]}{' (changed since)' if record['dirty'] else ''}, {record['device']}")
     print(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
     return Run(notebook, parameters, folder, record, lock)
+
+
+def _find_released(notebook: str, given: Mapping) -> list[str]:
+    """Returns the folders of released runs that a notebook reads when none are given, and says so."""
+    found = releases.find_reads(notebook, given)
+    if found:
+        print(f"reads {len(found)} released runs of {found[0].parents[1].name}; give `reads` to read your own")
+    return [os.path.relpath(folder) for folder in found]
 
 
 def _find_unread(reads: Iterable[str]) -> list[str]:

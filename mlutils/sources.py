@@ -27,7 +27,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from mlutils import paths
-from mlutils.files import read_json, write_json
+from mlutils.files import checksum, read_json, write_json
 
 BLOCK = 1 << 20  # bytes read at a time
 TIMEOUT = 30  # seconds without an answer before the network is given up
@@ -83,7 +83,7 @@ def mirror_folder(name: str) -> Path:
 
 
 def describe(path: Path) -> str:
-    """Returns how a fetched file is named in an error of its content: its path, and where it was taken from."""
+    """Returns how a fetched file is named in an error of its content: path, and where from."""
     origin = _read_record(path.parent).get("from")
     return f"{path} (from {origin})" if origin else str(path)
 
@@ -230,12 +230,6 @@ def _record(folder):
 def _read_record(folder):
     path = _record(folder)
     return read_json(path, SourceError, "delete it to have the file fetched anew") if path.exists() else {}
-
-
-def checksum(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _get(name, entry, files, part):

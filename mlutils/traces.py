@@ -1,28 +1,23 @@
-"""Traces: the schema, writing in parts with resume, reading back.
+"""Traces: the schema, and reading them back.
 
-A trace is a folder of tables, one row per document, answer, label step, question or failure. It is written in parts:
-a part holds some documents of one view (list, unary, ...) and appears under its name only when it is whole, so that a
-killed run goes on where it stopped. Each part lists its files with their checksums, so that one that was damaged later
-is asked again. Only the part that makes a trace needs the language model.
+A trace is a folder of tables, one row per document, answer, label step, question or failure (`writer` writes it). Only
+making one needs the language model.
 """
 
-import json
-import shutil
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pyarrow import ArrowException
+import pyarrow as pa
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from scipy.special import expit
 
 from mlutils import corpora
 from mlutils.corpora import Corpus
-from mlutils.files import claim, making, read_json, replacing, write_json
-from mlutils.sources import checksum
+from mlutils.files import read_json
 
 SCHEMA = 1
 COLUMNS = {
@@ -41,101 +36,12 @@ HEAD = "trace.json"  # the settings, written first
 STATES = "hidden.safetensors"  # first_label (D, H) of the view list, layers (D, layers + 1, H) of the view hidden
 STATE_NAMES = {"list": "first_label", "hidden": "layers"}
 WORK = "work.json"  # what each view took
-WHOLE = "part.json"  # view and work of a part, and its other files with their checksums
 ANEW = "delete {folder} to trace anew"
 JOIN = "run notebooks/10_trace.ipynb with folder={folder} again, which joins it anew from its parts"
 
 
 class TraceError(ValueError):
     """Raised where a trace is missing, unfinished, damaged, of another schema, or was made with other settings."""
-
-
-class Writer:
-    """Writes a trace in parts; opening the same folder again with the same settings goes on with what is missing.
-
-    A folder has one writer: it is held until the trace is finished, or the process ends.
-    """
-
-    def __init__(self, folder: Path, settings: dict):
-        """Takes away parts that are not whole, and says so. Raises TraceError where the folder holds a trace made with
-        other settings, or settings that cannot be read, InUse where it is written to.
-        """
-        self.folder = Path(folder)
-        self._lock = claim(self.folder)
-        self.parts = self.folder / "parts"
-        self.parts.mkdir(parents=True, exist_ok=True)
-        settings = json.loads(json.dumps({"schema": SCHEMA, **settings}, default=str))
-        head = self.folder / HEAD
-        if head.exists():
-            before = read_json(head, TraceError, ANEW.format(folder=self.folder))
-            changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
-            if changed:
-                raise TraceError(
-                    f"{self.folder} holds a trace made with other settings ({', '.join(changed)} differ): "
-                    "give another folder, or delete this one to trace anew"
-                )
-        else:
-            write_json(head, settings)
-        for unfinished in self.parts.glob(".*"):
-            shutil.rmtree(unfinished)
-        for part in self._all_parts():
-            if problem := _find_problem(part):
-                print(f"{part} is not whole ({problem}): its documents are asked again")
-                shutil.rmtree(part)
-
-    def done(self, view: str) -> set[int]:
-        """Returns the numbers of the parts of a view that are there."""
-        return {int(part.name.rpartition("-")[2]) for part in self.parts.glob(f"{view}-*")}
-
-    def add(
-        self,
-        view: str,
-        number: int,
-        tables: dict[str, list[dict]],
-        states: np.ndarray | None = None,
-        work: dict[str, float] | None = None,
-    ) -> None:
-        """Adds a part: rows for some of the tables, hidden states (documents of the part, ..., H), and what it took."""
-        with making(self.parts / f"{view}-{number:06d}") as part:
-            for name, rows in tables.items():
-                pd.DataFrame(rows, columns=COLUMNS[name]).to_parquet(part / f"{name}.parquet")
-            if states is not None:
-                save_file({"states": np.ascontiguousarray(states)}, part / STATES)  # a slice would be scrambled
-            sums = {file.name: checksum(file) for file in sorted(part.iterdir())}
-            write_json(part / WHOLE, {"view": view, "work": work, "files": sums})
-
-    def failures(self) -> pd.DataFrame:
-        """Returns the failures so far."""
-        frames = [_read_table(file) for file in sorted(self.parts.glob("*/failures.parquet"))]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS["failures"])
-
-    def finish(self) -> None:
-        """Joins the parts into one file a table; `documents`, which says that a trace is finished, is written last."""
-        parts = self._all_parts()
-        states: dict[str, list[np.ndarray]] = {}
-        for part in parts:
-            if (file := part / STATES).exists():
-                states.setdefault(STATE_NAMES[part.name.rpartition("-")[0]], []).append(_read_states(file)["states"])
-        if states:
-            joined = {name: np.concatenate(found) for name, found in states.items()}
-            with replacing(self.folder / STATES) as draft:
-                save_file(joined, draft)
-        work: dict[str, dict[str, float]] = {}
-        for part in parts:
-            known = read_json(part / WHOLE, TraceError, f"delete {part}, its documents are then asked again")
-            if taken := known["work"]:
-                total = work.setdefault(known["view"], dict.fromkeys(taken, 0))
-                total.update({name: round(total[name] + value, 2) for name, value in taken.items()})
-        write_json(self.folder / WORK, work)
-        for name, columns in reversed(COLUMNS.items()):
-            frames = [_read_table(file) for part in parts if (file := part / f"{name}.parquet").exists()]
-            frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
-            with replacing(self.folder / f"{name}.parquet") as draft:
-                pd.concat(frames, ignore_index=True).to_parquet(draft)
-        self._lock.release()
-
-    def _all_parts(self) -> list[Path]:
-        return sorted(part for part in self.parts.iterdir() if not part.name.startswith("."))
 
 
 class Trace:
@@ -160,7 +66,7 @@ class Trace:
 
     def table(self, name: str) -> pd.DataFrame:
         """Returns a table of the trace; see COLUMNS. Raises TraceError for one that is missing or damaged."""
-        return _read_table(self.folder / f"{name}.parquet", JOIN.format(folder=self.folder))
+        return read_table(self.folder / f"{name}.parquet", JOIN.format(folder=self.folder))
 
     @property
     def work(self) -> dict[str, dict[str, float]]:
@@ -296,13 +202,18 @@ class Trace:
         """
         return self._states("hidden")
 
+    @property
+    def has_layers(self) -> bool:
+        """Returns whether the trace has the states of all layers: the view hidden has, but they are not released."""
+        return "hidden" in self.settings["views"] and not self.settings.get("released")
+
     def _states(self, view: str) -> np.ndarray:
         if view not in self.settings["views"]:
             raise TraceError(f"{self.folder} has no view {view}: trace with {view} among the views asked")
         path = self.folder / STATES
-        if view == "hidden" and self.settings.get("released"):
+        if view == "hidden" and not self.has_layers:
             raise TraceError(f"{self.folder} was released without the states of all layers: they are too large")
-        found = _read_states(path, JOIN.format(folder=self.folder)).get(STATE_NAMES[view])
+        found = read_states(path, JOIN.format(folder=self.folder)).get(STATE_NAMES[view])
         if found is None or len(found) != len(self.documents):
             raise TraceError(
                 f"{path} holds {'no' if found is None else len(found)} states {STATE_NAMES[view]} for "
@@ -329,26 +240,14 @@ def has_trace(folder: Path | str) -> bool:
     return (Path(folder) / HEAD).exists()
 
 
-def _find_problem(part: Path) -> str:
-    """Returns why a part is not whole, or nothing."""
-    try:
-        sums = read_json(part / WHOLE, TraceError, "")["files"]
-    except (TraceError, KeyError):
-        return f"{WHOLE} is missing or damaged"
-    missing = [name for name in sums if not (part / name).is_file()]
-    damaged = [name for name in sums if name not in missing and checksum(part / name) != sums[name]]
-    words = (f"{', '.join(names)} {what}" for names, what in ((missing, "missing"), (damaged, "damaged")) if names)
-    return "; ".join(words)
-
-
-def _read_table(path: Path, advice: str = "delete its folder, the documents are then asked again") -> pd.DataFrame:
+def read_table(path: Path, advice: str = "delete its folder, the documents are then asked again") -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
-    except (OSError, ArrowException) as error:
+    except (OSError, pa.ArrowException) as error:
         raise TraceError(f"{path} cannot be read ({error}): {advice}") from error
 
 
-def _read_states(path: Path, advice: str = "delete its folder, the documents are then asked again") -> dict:
+def read_states(path: Path, advice: str = "delete its folder, the documents are then asked again") -> dict:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,6 +1,7 @@
 """Traces made by hand, for tests of what reads them."""
 
-from mlutils.traces import Trace, Writer
+from mlutils.traces import Trace
+from mlutils.writer import Writer
 
 
 def write_lists(folder, settings, documents, lists, logits, status="ok"):

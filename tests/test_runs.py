@@ -89,8 +89,9 @@ def test_reads_must_be_folders_of_runs(tmp_path):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_an_analysis_of_nothing_is_refused(tmp_path, notebook):
-    """Without `reads`, which a run in JupyterLab or by papermill may forget."""
+def test_an_analysis_of_nothing_is_refused(tmp_path, monkeypatch, notebook):
+    """Without `reads`, which a run in JupyterLab or by papermill may forget, and without released runs."""
+    monkeypatch.setattr(paths, "RELEASES", tmp_path / "none")
     given = {**defaults(notebook), "folder": str(tmp_path)}
     if "reads" in given and notebook not in ("06_finetune", "10_trace", "40_alignment"):
         with pytest.raises(ParameterError, match=r"^reads=\[\] must have at least one value \(1 or more; .*folders"):
@@ -146,7 +147,8 @@ def test_text_is_written_and_read_in_a_locale_that_is_not_utf_8(tmp_path):
 import sys, json, locale
 from mlutils import files, runs
 from mlutils.parameters import read_parameters
-from mlutils.traces import Trace, Writer
+from mlutils.traces import Trace
+from mlutils.writer import Writer
 assert locale.getpreferredencoding(False).lower() not in ("utf-8", "utf8"), locale.getpreferredencoding(False)
 given = {p.name: p.default for p in read_parameters("00_datasets")} | {"folder": sys.argv[1]}
 runs.start("00_datasets", given).finish(word="f\\xfcnf \\u2026")

@@ -27,10 +27,11 @@ def execute(notebook, folder, monkeypatch, **parameters):
 ])  # fmt: skip
 def test_rows_that_cannot_be_fitted_are_left_out_and_named(tmp_path, monkeypatch, limit, left_out):
     asked = {"model": "random-llama", "limit": limit, "shots": 2}
+    drawn = {"corpus": "vignettes", "sample": "uniform", "limit": limit}
     for reserve in (0, limit):
         execute("10_trace", tmp_path / f"trace-{reserve}", monkeypatch, reserve=reserve, **asked)
     reads = [str(tmp_path / f"trace-{reserve}") for reserve in (0, limit)]
-    execute("40_alignment", tmp_path / "alignment", monkeypatch, reads=reads, limit=limit)
+    execute("40_alignment", tmp_path / "alignment", monkeypatch, reads=reads, **drawn)
     named = pd.read_csv(tmp_path / "alignment" / "left_out.csv")
     table = pd.read_csv(tmp_path / "alignment" / "alignment.csv")
     assert set(named["method"]) >= left_out and named["why"].str.len().min() > 20

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from mlutils.files import InUse
-from mlutils.traces import Writer, matrix
+from mlutils.traces import matrix
+from mlutils.writer import Writer
 
 SETTINGS = {"labels": ["joy"], "single_label": False}
 HOLD = """
 import sys, time
-from mlutils.traces import Writer
+from mlutils.writer import Writer
 writer = Writer(sys.argv[1], {"labels": ["joy"], "single_label": False})
 writer.add("list", 0, {"failures": [{"document": "d", "view": "list", "error": "none"}]})
 print("holds", flush=True)

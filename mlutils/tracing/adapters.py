@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 from transformers.utils import cached_file, find_adapter_config_file
 from transformers.utils.hub import has_file
 
-from mlutils import paths, sources
+from mlutils import paths
 from mlutils.corpora import Corpus, text_marks
-from mlutils.files import making, read_json, write_json
+from mlutils.files import checksum, making, read_json, write_json
 from mlutils.tracing import revisions
 
 WEIGHTS, ADAPTER = "adapter_model.safetensors", "adapter_config.json"
@@ -183,7 +183,7 @@ def _merge(model, name: str, folder: Path):
     except (ValueError, RuntimeError) as error:
         raise AdapterError(f"adapter {name!r} does not fit {model.name!r}: {str(error).splitlines()[0]}") from error
     network.eval().requires_grad_(False)
-    revision = f"{model.revision}+{sources.checksum(folder / WEIGHTS)[:12]}"
+    revision = f"{model.revision}+{checksum(folder / WEIGHTS)[:12]}"
     return dataclasses.replace(model, name=name, network=network, revision=revision)
 
 

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from mlutils import paths, sources
-from mlutils.files import making, read_json
+from mlutils.files import checksum, making, read_json
 from mlutils.tracing import adapters, head, quantised, random_llama, revisions, vocabulary
 
 DEFAULT = "smollm2-135m-instruct"
@@ -281,7 +281,7 @@ def locate(name: str) -> tuple[str, str | None]:
                 f"model {name!r} is not in {folder}: `make miniatures` trains them; there are "
                 f"{', '.join(MINIATURE + size for size in made) or 'none'}"
             )
-        return str(folder), sources.checksum(folder / "model.safetensors")[:16]
+        return str(folder), checksum(folder / "model.safetensors")[:16]
     if Path(name).expanduser().is_dir():
         folder = Path(name).expanduser()
         return str(folder), revisions.fingerprint(folder)

@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf import read_gguf_metadata
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from mlutils import sources
-from mlutils.files import write_json
+from mlutils.files import checksum, write_json
 
 # Goes up when the same file is unpacked in another way: 2 cuts digits off. Folders and revisions carry it.
 UNPACKED = 2
@@ -62,7 +61,7 @@ def unpack(file: Path, folder: Path) -> None:
     network.load_state_dict(quantised.state_dict())
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json(folder / "origin.json", {"file": file.name, "sha256": sources.checksum(file), "unpacked": UNPACKED})
+    write_json(folder / "origin.json", {"file": file.name, "sha256": checksum(file), "unpacked": UNPACKED})
 
 
 def read_tokenizer(file: Path) -> transformers.PreTrainedTokenizerBase:

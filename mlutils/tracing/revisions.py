@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from mlutils import sources
+from mlutils.files import checksum
 
 # What answers depend on: weights, configs, and the files of all kinds of tokenizers.
 DECIDES = (
@@ -40,4 +40,4 @@ def find_damaged(folder: Path | str) -> list[str]:
 @lru_cache(maxsize=1024)
 def _checksum(file: Path, size: int, changed: int) -> str:
     # Size and time are there for the cache: weights are read once a run as long as nobody writes them.
-    return sources.checksum(file)
+    return checksum(file)

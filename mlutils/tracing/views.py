@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mlutils.corpora import Corpus
-from mlutils.traces import Trace, TraceError, Writer
+from mlutils.traces import Trace, TraceError
 from mlutils.tracing import products, vocabulary
 from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.hidden import HiddenView
@@ -24,6 +24,7 @@ from mlutils.tracing.questions import PairwiseView, UnaryView
 from mlutils.tracing.sets import SetsView
 from mlutils.tracing.steps import ListView
 from mlutils.tracing.variants import OrderView, RatioView
+from mlutils.writer import Writer
 
 PART = 32  # documents a part: what a killed run loses at most
 FAILING = 0.05  # share of documents that may fail before a run stops

@@ -68,7 +68,7 @@ def gather(trace: Trace, layers: bool = False) -> Sample:
 
 def has_layers(pair: Sequence[Trace]) -> bool:
     """Returns whether both traces of a pair hold the states of all layers."""
-    return all("hidden" in trace.settings["views"] for trace in pair)
+    return all(trace.has_layers for trace in pair)
 
 
 def pair_up(traces: Sequence[Trace]) -> tuple[list[tuple], pd.DataFrame]:

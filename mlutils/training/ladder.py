@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score
 
-from mlutils import sources
 from mlutils.corpora import Corpus
-from mlutils.files import making, read_json, write_json
+from mlutils.files import checksum, making, read_json, write_json
 from mlutils.traces import Trace
 from mlutils.tracing import demonstrations, models, prompts, views
 from mlutils.tracing.prompting import Prompting
@@ -42,7 +41,7 @@ def save(miniature: Miniature, folder: Path) -> Path:
             "documents": {"number": len(ids), "sha256": miniature.hashes["documents"]},
             "stream": miniature.hashes["stream"],
             "trained_on": {"vignettes": [each for each in ids if ":" not in each], "boxes": []},
-            "files": {file.name: sources.checksum(file) for file in sorted(made.iterdir())},
+            "files": {file.name: checksum(file) for file in sorted(made.iterdir())},
         }
         write_json(made / "manifest.json", record)
     return folder

@@ -17,7 +17,7 @@ from mlutils import metrics
 from mlutils.readouts import attention as readout
 from mlutils.reporting import attention as reporting
 from mlutils.reporting import published
-from mlutils.traces import Trace, TraceError, Writer
+from mlutils.traces import Trace, TraceError
 from mlutils.tracing import prompts, views, vocabulary
 from mlutils.tracing.attention import SEGMENTS, AttentionView, Reading, ReadPass, recording
 from mlutils.tracing.demonstrations import draw
@@ -26,6 +26,7 @@ from mlutils.tracing.models import Model, has_plain_attention
 from mlutils.tracing.passes import Pass
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
+from mlutils.writer import Writer
 from tests.readouts.test_steps import calls
 
 ANSWERS = {  # what documents are made to say, in turn

@@ -14,11 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from mlutils import readouts, reporting
 from mlutils.readouts import step_distributions
-from mlutils.traces import Trace, Writer
+from mlutils.traces import Trace
 from mlutils.tracing import medusa, models, prompts, views, vocabulary
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.padded import PaddedEngine
 from mlutils.tracing.prompting import Prompting
+from mlutils.writer import Writer
 
 HEADS, LAYERS = 3, 2
 HIDDEN = 48

@@ -16,12 +16,13 @@ from safetensors.numpy import save_file
 
 from mlutils import paths
 from mlutils.files import write_json
-from mlutils.traces import SCHEMA, Trace, TraceError, Writer
+from mlutils.traces import SCHEMA, Trace, TraceError
 from mlutils.tracing import prompts, views, vocabulary
 from mlutils.tracing.answers import parse
 from mlutils.tracing.demonstrations import draw
 from mlutils.tracing.engine import Written
 from mlutils.tracing.prompting import Prompting
+from mlutils.writer import Writer
 
 UMASK = os.umask(0)
 os.umask(UMASK)

@@ -15,9 +15,10 @@ from sklearn.metrics import f1_score, roc_auc_score
 from mlutils import metrics, reporting
 from mlutils.readouts import answers, claims
 from mlutils.reporting import drawing
-from mlutils.traces import Trace, Writer
+from mlutils.traces import Trace
 from mlutils.training import hidden
 from mlutils.training.hidden import Sample, count, draw_auc, draw_f1, gather, name_pairs, pair_up, summarise
+from mlutils.writer import Writer
 from tests.readouts.test_steps import calls
 
 LABELS = ["anger", "fear", "joy"]

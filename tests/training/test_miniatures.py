@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mlutils import corpora, paths, sources
+from mlutils import corpora, files, paths
 from mlutils.training import episodes, ladder, miniatures
 from mlutils.training.miniatures import MiniatureError
 
@@ -140,7 +140,7 @@ def test_what_is_shipped_is_what_the_code_would_make(folder):
     assert record["fingerprint"] == recipe.fingerprint and record["step"] == recipe.steps
     assert set(record["files"]) == {each.name for each in folder.iterdir()} - {"manifest.json"}
     for name, checksum in record["files"].items():
-        assert sources.checksum(folder / name) == checksum
+        assert files.checksum(folder / name) == checksum
     tested = corpora.load("vignettes", "dev+test")
     train, _ = corpora.split_training(corpora.training_documents(tested))
     assert set(record["trained_on"]["vignettes"]) == set(train.documents["id"])
