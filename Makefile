@@ -42,6 +42,7 @@ bench: .venv/ready .bench/ready  ## times the engine beside what one would take 
 	  python bench/bench.py ours results/bench $$round && python bench/bench.py transformers results/bench $$round && \
 	  .bench/bin/python bench/bench.py vllm results/bench $$round || exit 1; done
 	@python bench/bench.py summarise results/bench
+	@python bench/growth.py results/bench
 
 # What vLLM brings of torch's family breaks its own import.
 .bench/ready:
