@@ -44,6 +44,7 @@ lint: .venv/ready
 bench: .venv/ready .bench/ready  ## times the engine beside what one would take instead, into figures/bench (half an hour, alone)
 	@python bench/bench.py run results/bench
 	@python -m mlutils.reporting.results
+	@python bench/growth.py results/bench
 
 # What vLLM brings of torch's family breaks its own import; the harness and llama.cpp are left out where they fail.
 .bench/ready:
