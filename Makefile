@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
 CONFIG = --config grid=$(GRID) $(if $(FRESH),fresh=1)
 
-.PHONY: paper test lab site release bench smoke unit lint plan unlock miniatures clean
+.PHONY: paper test lab site release verify bench smoke unit lint plan unlock miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
@@ -19,6 +19,9 @@ paper: .venv/ready  ## runs a grid and builds the page that readers see
 
 release: .venv/ready  ## keeps finished runs of a grid in data/runs, from where they are taken on any machine
 	@python -m mlutils.releases release $(GRID)
+
+verify: .venv/ready  ## asks models again about DOCUMENTS documents of every released trace of a grid, and compares
+	@python -m mlutils.tracing.verification $(GRID) $(or $(DOCUMENTS),5)
 
 site: .venv/ready  ## writes docs/, the static site of a grid that `make paper` has built
 	@python -m mlutils.reporting.site $(GRID)

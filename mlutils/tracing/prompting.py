@@ -1,14 +1,15 @@
 """All that fixes the prompts of a trace: corpus, demonstrations, wording, conventions, orders."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 
 import numpy as np
 
+from mlutils import corpora
 from mlutils.corpora import Corpus
-from mlutils.tracing import prompts
+from mlutils.tracing import demonstrations, prompts
 from mlutils.tracing.answers import NONE, check_labels, format_answer
 from mlutils.tracing.demonstrations import Plan
 
@@ -144,3 +145,28 @@ class Prompting:
 
     def _text(self, row: int) -> str:
         return self.corpus.documents["text"].iloc[row]
+
+
+def prepare(parameters: Mapping) -> Prompting:
+    """Returns the prompting that parameters of `10_trace` stand for: its documents, demonstrations and wording.
+
+    Documents set aside see the demonstrations that the tested ones see. Raises what `corpora.load`, `corpora.reserve`
+    and `demonstrations.draw` raise.
+    """
+    given, options = parameters, parameters["options"]
+    drawn = {name: given[name] for name in ("split", "sample", "seed")}
+    tested = corpora.load(given["corpus"], limit=given["limit"] or None, **drawn, **options)
+    pool = demonstrations.pool(tested, **options)
+    documents = tested
+    if given["reserve"]:
+        documents = corpora.reserve(tested, given["reserve"], given["seed"], **options)
+    chosen = [given[name] for name in ("shots", "strategy", "several", "none", "shared")]
+    plan = demonstrations.draw(pool, *chosen, len(documents), given["seed"], exclude=documents.documents["id"])
+    return Prompting(
+        documents,
+        pool,
+        plan,
+        prompts.template(given["corpus"], given["family"], given["form"]),
+        pair_design=given["pairs"],
+        **{name: given[name] for name in ("new_tokens", "conventions", "pair_order", "answer_order", "label_tokens")},
+    )

@@ -240,22 +240,30 @@ def test_the_page_is_its_notebook(page, tmp_path):
 
 
 def test_the_index_shows_what_differs_from_the_defaults_and_sorts(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages.runs, "code_fingerprint", lambda: "now")
+    monkeypatch.setattr(pages.runs, "code_fingerprint", lambda notebook: "now")
     folder = tmp_path / "00_datasets" / "a b"
     given = {"corpus": BAD, "split": "dev", "show": 7, "folder": "x", "reads": ["y"]}
     records = [
         {"notebook": "00_datasets", "parameters": given, "seconds": 12.34, "code": "now", "folder": folder},
-        {"notebook": "00_datasets", "parameters": {"corpus": "vignettes"}, "code": "then", "folder": folder},
+        {
+            "notebook": "00_datasets",
+            "parameters": {"corpus": "vignettes"},
+            "code": "then",
+            "folder": folder,
+            "release": {},
+            "finished": "2026-01-02 03:04:05",
+            "device": "2 x86_64 cores",
+        },
     ]
     html = pages.render_index(records, tmp_path / "index.html", "Runs of <toy>", "paper.html").read_text("utf-8")
     soup = BeautifulSoup(html, "html.parser")
     rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in soup.select("tbody tr")]
     assert rows == [
-        ["00_datasets", f"corpus = {BAD} · show = 7", "done", "12.3"],
-        ["00_datasets", "the defaults", "older than the code", "–"],
+        ["00_datasets", f"corpus = {BAD} · show = 7", "made here", "–", "–", "12.3"],
+        ["00_datasets", "the defaults", "released, older than the code", "2026-01-02 03:04", "2 x86_64 cores", "–"],
     ]
     assert soup.select("tbody a")[0]["href"] == "00_datasets/a b/report.html"
-    assert "2 runs: 1 done, 1 older than the code" in soup.get_text()
+    assert "2 runs: 1 made here, 1 released, older than the code" in soup.get_text()
     (script,) = soup.find_all("script")  # the only one, allowed by its hash
     digest = base64.b64encode(hashlib.sha256(script.string.encode()).digest()).decode()
     policy = soup.find("meta", attrs={"http-equiv": True})["content"]
