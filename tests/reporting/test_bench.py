@@ -67,6 +67,11 @@ def test_readers_are_told_speeds_targets_and_what_tools_can(tmp_path, monkeypatc
     assert len(pd.read_csv(folder / "bench.csv")) == 7 and (folder / "bench.png").exists()
 
 
+def test_the_table_at_hand_is_that_of_the_csv():
+    folder = paths.FIGURES / "bench"
+    assert bench.describe(pd.read_csv(folder / "bench.csv")) == (folder / "bench.md").read_text(encoding="utf-8")
+
+
 def test_every_tool_has_a_name_and_says_what_it_can():
     tools = (paths.ROOT / "bench" / "tools.py").read_text()
     for tool in bench.NAMES:
