@@ -111,7 +111,7 @@ def _plain(value):
 
 
 def _distance(new, old) -> float:
-    """Returns the largest difference of two numbers or lists of numbers; 0 for anything else, and where both are NaN."""
+    """Returns the largest difference of two numbers or lists of them; 0 for anything else, and where both are NaN."""
     try:
         difference = np.abs(np.asarray(new, float) - np.asarray(old, float))
     except (TypeError, ValueError):
