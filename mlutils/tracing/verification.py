@@ -3,6 +3,7 @@
 `python -m mlutils.tracing.verification GRID DOCUMENTS` is `make verify`.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ import pandas as pd
 from mlutils import paths, releases
 from mlutils.parameters import complete, read_parameters
 from mlutils.sources import SourceError
-from mlutils.traces import Trace, has_trace
+from mlutils.traces import COLUMNS, Trace, has_trace
 from mlutils.tracing import models
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import prepare
@@ -51,7 +52,7 @@ def _verify_one(trace: Trace, parameters: Mapping, documents: int, seed: int, lo
         model = _load(parameters, loaded)
     except (SourceError, OSError, ValueError) as error:
         return [0, np.nan, 0, f"not at hand: {str(error).splitlines()[0]}"]
-    if prompting.plan.as_json() != trace.settings["plan"]:
+    if json.loads(json.dumps(prompting.plan.as_json())) != trace.settings["plan"]:
         return [0, np.nan, 0, "other demonstrations are drawn than were recorded"]
     ids = list(trace.documents["id"])
     if list(prompting.corpus.documents["id"]) != ids:
@@ -81,7 +82,9 @@ def compare(trace: Trace, model: Model, prompting, rows: Sequence[int]) -> tuple
         for table, found in tables.items():
             if table not in KEYS:
                 continue
-            new, old = (_by_key(table, frame) for frame in (pd.DataFrame(found), trace.table(table)))
+            new, old = (
+                _by_key(table, frame) for frame in (pd.DataFrame(found, columns=COLUMNS[table]), trace.table(table))
+            )
             old = {key: row for key, row in old.items() if key[0] in asked and _is_of(view, table, key)}
             differing += len(set(new) ^ set(old))
             for key in set(new) & set(old):
@@ -103,7 +106,8 @@ def _is_of(view: str, table: str, key: tuple) -> bool:
 def _by_key(table: str, frame: pd.DataFrame) -> dict[tuple, dict]:
     keys = KEYS[table]
     rows = frame.drop(columns="text", errors="ignore").to_dict("records")
-    return {tuple(str(_plain(row[key])) for key in keys): row for row in rows}
+    names = frame[keys].astype(object).where(frame[keys].notna(), None).map(_plain).astype(str)  # NaN in a file is None
+    return dict(zip(names.itertuples(index=False, name=None), rows, strict=True))
 
 
 def _plain(value):
@@ -111,12 +115,14 @@ def _plain(value):
 
 
 def _distance(new, old) -> float:
-    """Returns the largest difference of two numbers or lists of them; 0 for anything else, and where both are NaN."""
+    """Returns the largest difference of two numbers or lists of them: infinite where one of two is NaN, 0 for words."""
     try:
-        difference = np.abs(np.asarray(new, float) - np.asarray(old, float))
+        now, then = (np.atleast_1d(np.asarray(value, float)) for value in (new, old))
     except (TypeError, ValueError):
         return 0.0
-    return float(np.nanmax(difference, initial=0.0))
+    if now.shape != then.shape or (np.isnan(now) != np.isnan(then)).any():
+        return np.inf
+    return float(np.abs(now - then)[~np.isnan(now)].max(initial=0.0))
 
 
 def main(grid: str, documents: str = "5") -> None:

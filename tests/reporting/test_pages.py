@@ -92,7 +92,7 @@ def executed(tmp_path, picture):
     nbformat.write(book, tmp_path / "notebook.ipynb")
     record = {
         "notebook": "40_alignment",
-        "parameters": {"corpus": "mfrc", "note": "<script>"},
+        "parameters": {"corpus": "goemotions", "note": "<script>"},
         "commit": "0123456789abcdef",
         "dirty": True,
         "versions": {"python": "3.11.7", "numpy": "2.4"},
@@ -131,7 +131,7 @@ def test_a_run_shows_title_contents_and_provenance(executed, tmp_path):
     line = soup.select_one(".provenance").get_text()
     for words in (
         "40_alignment",
-        "corpus = mfrc",
+        "corpus = goemotions",
         "<script>",
         "0123456789 with uncommitted",
         "python 3.11.7",
@@ -147,7 +147,7 @@ def test_a_run_shows_title_contents_and_provenance(executed, tmp_path):
     )
     (table,) = [each for each in soup.select("details.facts table")]
     rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in table.select("tbody tr")]
-    assert rows[0][:2] == ["corpus", "mfrc"] and "goemotions" in rows[0][2] and rows[1] == ["note", "<script>", ""]
+    assert rows[0][:2] == ["corpus", "goemotions"] and "vignettes" in rows[0][2] and rows[1] == ["note", "<script>", ""]
     alts = [image["alt"] for image in soup.find_all("img")]
     assert "A line that rises, <b>n</b> = 2." in alts and BAD in alts
 
