@@ -28,6 +28,7 @@ FORM = 1  # of a released run
 LARGEST_RUN, LARGEST = 2_000_000, 40_000_000  # bytes of a run, and of all
 ASKING = ("05_miniatures", "06_finetune", "07_encoder", "10_trace")  # notebooks that load a language model or train
 PAGE = "90_paper"  # always run: it reads all others
+LABELS = ("40_alignment",)  # notebooks that do with labels where texts are not at hand
 LAYERS = ("24_linear_probes",)  # notebooks that read states of all layers
 PLACES = {"folder", "reads", "grid", "publish"}  # parameters that say where, not what
 WHICH = ("corpus", "split", "sample", "options", "family", "conventions")  # parameters that say what is read
@@ -155,7 +156,7 @@ def release(grid: str) -> pd.DataFrame:
             pack(folder, target, spare=LARGEST - before + old)
             done = "released now"
         rows.append([key, size(target) if target.exists() else 0, done])
-    for name, options in {_labelled(point) for point in points.values() if "corpus" in point.checked}:
+    for name, options in {_labelled(point) for point in points.values() if point.notebook in LABELS}:
         options = json.loads(options)
         if not corpora.is_ours(name, options) and not corpora.why_withheld(name, options):
             file = corpora.release_labels(name, **options)
