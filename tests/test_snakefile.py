@@ -1,5 +1,6 @@
 """The Snakefile on a small repository: what runs again, what a dead kernel says, whom a kill takes along."""
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,13 @@ pathlib.Path(folder, "given.json").write_text(json.dumps([rate, corpus, reads]))
 if corpus == "sleeps" and not os.path.exists("awake"):
     time.sleep(120)
 """
+TIMES = """
+import json, pathlib, time
+
+began = time.time()
+time.sleep(4)
+pathlib.Path(folder, "times.json").write_text(json.dumps([model, began, time.time()]))
+"""
 PARAMETERS = (
     'corpus: str = "a"  # of documents\nrate: float = 1.0  # 0 to 1; share\nlimit: int = 0  # 0 or more; documents\n'
     'reads: list[str] = []  # folders\nfolder: str = ""  # where results go'
@@ -32,15 +40,21 @@ PARAMETERS = (
 
 @pytest.fixture
 def house(tmp_path):
-    """A copy of the code with two notebooks of its own."""
+    """A copy of the code with notebooks of its own; 10_trace is one that asks a model."""
     for name in ("mlutils", "profiles", "templates"):
         shutil.copytree(paths.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(paths.ROOT / "Snakefile", tmp_path)
     (tmp_path / "grids").mkdir()
     (tmp_path / "notebooks").mkdir()
-    for name in ("10_ask", "20_read"):
-        cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-        cells.append(nbformat.v4.new_code_cell(SCRIPT))
+    (tmp_path / "data").mkdir()
+    shutil.copy(paths.DATA / "sources.yaml", tmp_path / "data")
+    for name, given, script in (
+        ("10_ask", PARAMETERS, SCRIPT),
+        ("10_trace", f'model: str = ""  # its name\n{PARAMETERS}', TIMES),
+        ("20_read", PARAMETERS, SCRIPT),
+    ):
+        cells = [nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]})]
+        cells.append(nbformat.v4.new_code_cell(script))
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / f"{name}.ipynb")
     return tmp_path
@@ -111,3 +125,49 @@ def test_a_killed_snakemake_takes_its_runs_along_and_can_be_unlocked(house):
     (house / "awake").touch()
     code, said = snakemake(*again)
     assert code == 0, said
+
+
+LARGE, MIDDLE, SMALL = "qwen2.5-coder-1.5b-instruct", "qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"
+
+
+def planned(house, models, megabytes):
+    """Returns by model the threads and megabytes that a run which asks it is planned with, on four cores."""
+    (house / "grids" / "g.yaml").write_text(f"runs:\n  10_trace: {{model: [{', '.join(models)}]}}\n")
+    asked = [sys.executable, "-m", "snakemake", "-n", "--cores", "4", "--resources", f"mem_mb={megabytes}"]
+    asked += ["--until", "ask_model", "--config", "grid=g"]
+    said = subprocess.run(asked, cwd=house, env=environment(house), capture_output=True, text=True).stdout
+    found = {}
+    for job in said.split("rule ask_model:")[1:]:
+        name = re.search(r"name=(\S+)", job)[1].rpartition("-")[0].replace("__", "/")
+        threads = re.search(r"threads: (\d+)", job)  # one thread is not said
+        found[name] = int(threads[1]) if threads else 1, int(re.search(r"mem_mb=(\d+)", job)[1])
+    return found
+
+
+def test_threads_and_memory_follow_from_the_model(house):
+    """1.5 times four bytes a number, and 2 GB: 2.8, 5.8 and 12.7 GB; the largest gets all cores."""
+    models = [SMALL, f"{SMALL}+sft-vignettes", MIDDLE, LARGE, "miniature-xs", "unknown"]
+    needed = [(2, 2808), (2, 2808), (2, 5782), (4, 12663), (1, 2000), (2, 16000)]
+    assert planned(house, models, 100000) == dict(zip(models, needed, strict=True))
+    # What is larger than all of the memory runs alone, and says so itself before it is loaded.
+    assert planned(house, [LARGE, MIDDLE], 9000) == {LARGE: (4, 9000), MIDDLE: (2, 5782)}
+
+
+@pytest.mark.parametrize(("megabytes", "together"), [(9000, True), (8000, False)])
+def test_models_that_do_not_fit_into_memory_together_take_turns(house, megabytes, together):
+    """2.8 and 5.8 GB."""
+    (house / "grids" / "g.yaml").write_text(f"runs:\n  10_trace: {{model: [{SMALL}, {MIDDLE}]}}\n")
+    two = ["2" if each == "1" else each for each in command("--until", "ask_model")]
+    limits = ["--resources", "gpu=2", f"mem_mb={megabytes}"]
+    run = subprocess.run([*two, *limits], cwd=house, env=environment(house), capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (_, *first), (_, *second) = (json.loads(each.read_text()) for each in house.glob("results/g/10_trace/*/times.json"))
+    assert (max(first[0], second[0]) < min(first[1], second[1])) == together
+
+
+def test_without_a_word_the_limit_is_what_is_free(house):
+    (house / "grids" / "g.yaml").write_text(f"runs:\n  10_trace: {{model: {SMALL}}}\n")
+    (house / "Snakefile").open("a").write('print("LIMIT", workflow.global_resources["mem_mb"].value, FREE)\n')
+    said = subprocess.run(command("-n"), cwd=house, env=environment(house), capture_output=True, text=True).stdout
+    limit, free = re.search(r"LIMIT (\d+) ([\d.]+)", said).groups()
+    assert int(limit) == int(float(free) / 1e6) and 0.3 < float(free) / psutil.virtual_memory().available < 3

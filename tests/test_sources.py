@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mlutils import paths, sources
+from mlutils import archives, paths, sources
 
 CONTENT = b"id\ttext\n1\tall of it, \xc3\xa9\n" * 500
 
@@ -381,7 +381,7 @@ def fake_pip(monkeypatch, members, returncode=0):
             write_zip(f"{folder}/{requirement.split('=')[0]}-1.0-py3-none-any.whl", members)
         return type("Done", (), {"returncode": returncode, "stderr": "ERROR: No matching distribution"})
 
-    monkeypatch.setattr(sources.subprocess, "run", run)
+    monkeypatch.setattr(archives.subprocess, "run", run)
 
 
 def test_folder_from_a_package(catalogue, monkeypatch):
@@ -432,7 +432,7 @@ def test_every_entry_of_the_catalogue_is_complete():
     without_checksum |= {"msp-podcast-consensus", "msp-podcast-detailed", "msp-podcast-transcripts"}
     for name, entry in sources.catalogue().items():
         assert {"licence", "citation"} <= set(entry), name
-        assert {"mirror", "url", "archive", "wheel"} & set(entry), name
+        assert {"mirror", "url", "archive", "wheel", "parts"} & set(entry), name
         files = sources._files(name, entry)
         for known in files.values():
             assert ("sha256" in known) == (name not in without_checksum), name
@@ -440,7 +440,10 @@ def test_every_entry_of_the_catalogue_is_complete():
                 assert len(known["sha256"]) == 64 and known["bytes"] > 0, name
         if "archive" in entry:
             assert entry["archive"] in sources.catalogue()
-        if not {"url", "archive", "wheel"} & set(entry):
+        if "parts" in entry:
+            numbered = archives._number_parts(entry["parts"])
+            assert len({*numbered}) == entry["parts"]["count"] > 1 and all("==" in wheel for wheel, _ in numbered), name
+        if not {"url", "archive", "wheel", "parts"} & set(entry):
             assert "ask" in entry, name
         if "url" in entry:
             assert entry["url"].startswith("https://"), name

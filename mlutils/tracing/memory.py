@@ -4,26 +4,16 @@ What is free is the least of the machine's available memory and what the control
 limits (containers, SLURM jobs), or the memory of the GPUs.
 """
 
-import math
 from dataclasses import dataclass
-from pathlib import Path
-
-import psutil
-import torch
 
 from mlutils.tracing.models import Model
+from mlutils.tracing.weights import measure_free
 
 SHARE = 0.25  # of what is free: two runs may ask beside each other, and documents are not all that grows
 MOST = 16384  # tokens: more gain nothing
 LEAST = 512  # tokens: a document and its questions, mostly
 SEEN = 2048  # tokens of prefix and document that a pass attends to, where its own need is estimated
 READ = 2**23  # logits that are computed at once
-GROUPS = Path("/sys/fs/cgroup")
-# Version of control groups -> folder of their memory, files of limit and use, and what of the use is given back.
-FILES = {
-    1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    2: ("", "memory.max", "memory.current", "inactive_file"),
-}
 
 
 @dataclass(frozen=True)
@@ -72,40 +62,3 @@ def _count_pass(model: Model, row: int) -> int:
     # The kernel on cores needs the mask alone; elsewhere scores are there three times, in float32.
     seen = groups * (size + 1) if model.device.type == "cpu" else 12 * config.num_attention_heads
     return row * (6 * config.hidden_size + 4 * inner) * size + row * SEEN * seen + 24 * READ
-
-
-def measure_free(device: torch.device) -> float:
-    """Returns the bytes that are free for tensors on a device."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    return min(psutil.virtual_memory().available, _measure_groups())
-
-
-def _measure_groups(own: Path = Path("/proc/self/cgroup"), root: Path = GROUPS) -> float:
-    """Returns the bytes that control groups leave this process; infinite where there are none, or no limit."""
-    free = math.inf
-    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else []:
-        number, controllers, path = line.split(":", 2)
-        version = 2 if number == "0" else 1 if "memory" in controllers.split(",") else 0
-        if not version:
-            continue
-        mount, *names = FILES[version]
-        place = root / mount / path.lstrip("/")
-        # A limit of a group holds for those within it; in a container the path may lead nowhere, but the root is there.
-        for folder in (place, *(each for each in place.parents if each.is_relative_to(root / mount))):
-            free = min(free, _read_group(folder, *names))
-    return free
-
-
-def _read_group(folder: Path, limit: str, use: str, returned: str) -> float:
-    """Returns what is left of the limit of a group; infinite where it has none."""
-    try:
-        most, used = ((folder / name).read_text(encoding="utf-8").strip() for name in (limit, use))
-        statistics = (folder / "memory.stat").read_text(encoding="utf-8").split()
-    except OSError:
-        return math.inf
-    if most == "max":
-        return math.inf
-    kept = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(returned, "0")
-    return max(0, int(most) - int(used) + int(kept))

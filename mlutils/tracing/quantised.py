@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from gguf.quants import _type_traits as READ  # what gguf.dequantize looks kinds up in
 from tokenizers import Regex, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf import read_gguf_metadata
@@ -20,6 +21,7 @@ from mlutils.files import checksum, write_json
 
 # Goes up when the same file is unpacked in another way: 2 cuts digits off. Folders and revisions carry it.
 UNPACKED = 2
+SUFFIX = ".gguf"
 
 
 # By architecture, kind of vocabulary and `tokenizer.ggml.pre`: the parts of the publisher's tokenizer that transformers
@@ -50,18 +52,28 @@ KINDS = {
 def unpack(file: Path, folder: Path) -> None:
     """Writes the model of a GGUF file as float32 safetensors with its tokenizer; SmolLM2's takes half a minute.
 
-    Raises OSError where its way of cutting texts is not known, before anything is written.
+    What is unpacked is saved as it is, without a second network beside it. Raises OSError where its way of cutting
+    texts or its kind of numbers is not known, before anything is written.
     """
     tokenizer = read_tokenizer(file)
-    arguments = dict(pretrained_model_name_or_path=str(file.parent), gguf_file=file.name)
-    quantised = AutoModelForCausalLM.from_pretrained(**arguments, dtype=torch.float32)
-    config = quantised.config.to_dict()
-    config.pop("quantization_config", None)  # saving is refused while it is there
-    network = type(quantised)(type(quantised.config)(**config))
-    network.load_state_dict(quantised.state_dict())
+    network = _dequantise(file)
+    del network.config.quantization_config  # saving is refused while these are there, though nothing is quantised now
+    network.hf_quantizer = None
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / "origin.json", {"file": file.name, "sha256": checksum(file), "unpacked": UNPACKED})
+
+
+def _dequantise(file: Path) -> transformers.PreTrainedModel:
+    """Returns the network of a GGUF file in float32. Raises OSError for a kind of numbers that cannot be read."""
+    arguments = dict(pretrained_model_name_or_path=str(file.parent), gguf_file=file.name)
+    try:
+        return AutoModelForCausalLM.from_pretrained(**arguments, dtype=torch.float32)
+    except NotImplementedError as error:  # gguf's
+        raise OSError(
+            f"{file} holds numbers that transformers cannot read ({error}); it can read F32, F16, "
+            f"{', '.join(sorted(kind.name for kind in READ))}: take a file of one of these kinds"
+        ) from error
 
 
 def read_tokenizer(file: Path) -> transformers.PreTrainedTokenizerBase:

@@ -1,7 +1,5 @@
 """The budget of memory: what is free and what a token takes by hand, and what engines hold measured against it."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -12,39 +10,6 @@ from mlutils.tracing.models import Model
 from tests.tracing import families
 
 CPU = torch.device("cpu")
-
-
-def group(folder, names, limit, used, given_back):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / names[1]).write_text(f"{limit}\n")
-    (folder / names[2]).write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 7\n{names[3]} {given_back}\nunevictable 0\n")
-
-
-@pytest.mark.parametrize("version, line", [(1, "4:hugetlb,memory:/jobs/one"), (2, "0::/jobs/one")])
-def test_limits_of_control_groups_count_with_those_above(tmp_path, version, line):
-    names = memory.FILES[version]
-    own, root = tmp_path / "own", tmp_path / "groups"
-    own.write_text(f"5:cpu:/jobs/one\n{line}\n")
-    assert memory._measure_groups(own, root) == math.inf
-    group(root / names[0] / "jobs" / "one", names, 1000, 700, 50)
-    assert memory._measure_groups(own, root) == 350
-    group(root / names[0] / "jobs", names, 2000, 1900, 30)
-    assert memory._measure_groups(own, root) == 130
-    group(root / names[0], names, "max" if version == 2 else 2**63 - 4096, 10**9, 0)
-    assert memory._measure_groups(own, root) == 130
-    group(root / names[0] / "jobs", names, 2000, 2500, 30)  # limits may be lowered below what is used
-    assert memory._measure_groups(own, root) == 0
-    own.write_text(line.replace("/jobs/one", "/not/mounted/here"))  # in a container
-    group(root / names[0], names, 500, 100, 0)
-    assert memory._measure_groups(own, root) == 400
-    assert memory._measure_groups(tmp_path / "no such file", root) == math.inf
-
-
-def test_what_is_free_is_the_least(monkeypatch):
-    assert 2**20 < memory.measure_free(CPU) < 2**50
-    monkeypatch.setattr(memory, "_measure_groups", lambda: 1234)
-    assert memory.measure_free(CPU) == 1234
 
 
 @pytest.mark.parametrize("family", families.PACKED)
