@@ -9,11 +9,14 @@ from mlutils import files, paths, releases
 
 NOTEBOOKS = sorted(each.stem for each in paths.NOTEBOOKS.glob("*.ipynb"))
 ANALYSES = [name for name in NOTEBOOKS if name not in releases.ASKING]
-RELEASED = any(paths.RELEASES.glob("*/10_trace/*/run.json"))
+# What they read is not all released yet: a run more, and one of these passes, which is an error here.
+LATER = ("21_demonstrations", "22_label_order", "24_linear_probes", "30_finetuning", "40_alignment", "41_sets")
+LATER_MARK = pytest.mark.xfail(strict=True, reason="the runs it reads are not released yet")
 
 
-@pytest.mark.skipif(not RELEASED, reason="no runs are released")
-@pytest.mark.parametrize("notebook", ANALYSES)
+@pytest.mark.parametrize(
+    "notebook", [pytest.param(name, marks=[LATER_MARK] if name in LATER else []) for name in ANALYSES]
+)
 def test_an_analysis_with_its_defaults_shows_its_section(notebook, tmp_path, monkeypatch):
     (tmp_path / "barred").mkdir()
     (tmp_path / "barred" / "torch.py").write_text("raise RuntimeError('an analysis loads no model')\n")
