@@ -203,7 +203,7 @@ def test_none_takes_no_part_in_single_label_sets(llama, small, tmp_path):
 def test_infinite_logits_in_a_trace_are_refused(llama, small, tmp_path):
     trace = write(tmp_path, llama, small)
     rows = trace.questions.copy()
-    rows.at[7, "logits"] = np.array([np.inf, np.inf])
+    rows.at[7, "logits"] = np.full(2, np.inf, np.float32)
     rows.to_parquet(tmp_path / "questions.parquet")
     with pytest.raises(TraceError, match=r"\['d1'\] are NaN or infinite"):
         Trace(tmp_path).pairwise_wins()
