@@ -441,7 +441,8 @@ def test_fig_16_takes_out_labels_said_again(tmp_path):
     assert rows[["document", "head", "step", "last"]].to_numpy().tolist() == [
         ["x", 0, 1, False], ["x", 0, 2, True], ["y", 0, 1, True], ["x", 1, 2, True],
     ]  # fmt: skip
-    assert rows["answer"].tolist() == [("a", "b"), ("a", "b"), ("b",), ("a", "b")] and rows["first"].iloc[3] == pytest.approx(0.8)
+    assert rows["answer"].tolist() == [("a", "b"), ("a", "b"), ("b",), ("a", "b")]
+    assert rows["first"].iloc[3] == pytest.approx(0.8)
     assert len(readouts.medusa.read(trace, "kept")) == 8
     table = readouts.medusa.tabulate(trace).set_index(["head", "step", "last", "measure"])
     assert table.loc[(0, 1, True, "first"), ["n", "different"]].tolist() == [1, 1]
