@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gguf
 import psutil
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from mlutils import paths, sources
 
@@ -43,10 +43,15 @@ def count_parameters(model: str) -> int | None:
 
 
 def _count_folder(folder: Path) -> int | None:
+    """Returns what the headers of a folder's weights say; None where one is damaged: who reads it names it."""
     count = 0
     for file in folder.glob("*.safetensors"):
-        with safe_open(file, "numpy") as opened:
-            count += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118, it is no mapping
+        try:
+            with safe_open(file, "numpy") as opened:
+                names = opened.keys()
+                count += sum(math.prod(opened.get_slice(name).get_shape()) for name in names)
+        except SafetensorError:
+            return None
     return count or None
 
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import save_file
@@ -271,15 +273,15 @@ def test_a_part_that_is_not_whole_is_asked_again(llama, corpus, tmp_path, capsys
 
 @pytest.mark.parametrize("killed_at", ["answers", "questions", "failures", "documents"])
 def test_a_trace_whose_tables_are_not_all_joined_is_not_finished(llama, corpus, tmp_path, monkeypatch, killed_at):
-    write = pd.DataFrame.to_parquet
+    write = pq.write_table
 
-    def stop(frame, path, *given, **named):
-        if path.parent == tmp_path and killed_at in path.name:
+    def stop(table, path, *given, **named):
+        if isinstance(path, Path) and path.parent == tmp_path and killed_at in path.name:
             raise KeyboardInterrupt
-        return write(frame, path, *given, **named)
+        return write(table, path, *given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pd.DataFrame, "to_parquet", stop)
+        patch.setattr(pq, "write_table", stop)
         with pytest.raises(KeyboardInterrupt):
             views.write_trace(tmp_path, llama, prompting(corpus), ["unary"])
     with pytest.raises(TraceError, match="not finished: run its notebook again"):
