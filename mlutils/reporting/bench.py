@@ -127,7 +127,7 @@ def describe(table: pd.DataFrame) -> str:
     versions = "; ".join(dict.fromkeys(f"{row.version}" for row in one.itertuples()))
     head = (
         f"On a processor with {' and '.join(sorted(set(measured['processor'])))}, {threads} threads each, {most} "
-        f"documents (slow tools the first ones), medians of {rounds} rounds in turn, the engine's products "
+        f"documents (slow tools the first ones), medians of up to {rounds} rounds in turn, the engine's products "
         f"{one.loc['ours', 'products']}. Documents a second; in parentheses against transformers, and the largest "
         "difference in probability from it, or the share of other lists. Targets are for processors with AVX-512.\n"
     )
