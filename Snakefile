@@ -11,13 +11,13 @@ import sys
 
 import yaml
 
-from mlutils import capacity, grids, paths, releases
+from mlutils import capacity, fingerprints, grids, paths, releases
 
 GRID = config.get("grid", "laptop")
 POINTS = grids.read_grid(paths.GRIDS / f"{GRID}.yaml", paths.RESULTS / GRID)
 ROOT = f"results/{GRID}"
 TAKEN = releases.choose(GRID, POINTS, fresh=bool(config.get("fresh")))  # from data/runs, in place of running them
-MODEL = f"({'|'.join(name[:2] for name in releases.ASKING)})_[^/]+"  # notebooks that load a language model or train
+MODEL = f"({'|'.join(name[:2] for name in fingerprints.ASKING)})_[^/]+"  # notebooks that load a language model or train
 CODE = sorted(str(p.relative_to(paths.ROOT)) for p in (paths.ROOT / "mlutils").rglob("*.py"))
 PAGE = [key for key in POINTS if key.startswith("90_paper/")]  # the page of the grid; its runs have reports
 RENDERER = sorted(str(p.relative_to(paths.ROOT)) for p in paths.TEMPLATES.rglob("*") if p.is_file())

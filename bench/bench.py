@@ -29,14 +29,12 @@ LIMIT = 600  # seconds that one measurement may take
 
 def make_prompts(tokenizer, documents: int) -> tuple[dict, dict]:
     """Returns by task the token ids of the questions about each document, and the tokens of both answers."""
-    from mlutils import corpora
-    from mlutils.tracing import demonstrations, prompts, vocabulary
-    from mlutils.tracing.prompting import Prompting
+    from mlutils.parameters import check_parameters
+    from mlutils.tracing import prompts, vocabulary
+    from mlutils.tracing.prompting import prepare
 
-    tested = corpora.load("vignettes", split="test", sample="uniform", limit=documents, seed=0)
-    pool = demonstrations.pool(tested)
-    plan = demonstrations.draw(pool, SHOTS, "auto", 0.5, 0.0, True, documents, 0, exclude=tested.documents["id"])
-    prompting = Prompting(tested, pool, plan, prompts.template("vignettes", "P"), NEW)
+    given = {"corpus": "vignettes", "split": "test", "sample": "uniform", "limit": documents}
+    prompting = prepare(check_parameters("10_trace", {**given, "shots": SHOTS, "new_tokens": NEW}))
     asked = {
         "U": prompting.unary_prompts,
         "B": prompting.pairwise_prompts,

@@ -7,11 +7,13 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import BaseFileLock, FileLock, Timeout
 
 
@@ -76,6 +78,12 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def find_damaged(folder: Path, sums: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Returns which files of a folder are missing, and which are not those of the checksums (by name, SHA-256)."""
+    missing = [name for name in sums if not (folder / name).is_file()]
+    return missing, [name for name in sums if name not in missing and checksum(folder / name) != sums[name]]
+
+
 def read_json(path: Path | str, error: type[Exception], advice: str) -> dict:
     """Returns the object in a JSON file; raises `error`, which names the file and gives advice, for anything else."""
     try:
@@ -103,3 +111,21 @@ def write_json(path: Path | str, data) -> Path:
 def write_csv(path: Path | str, frame: pd.DataFrame, digits: str = "%.6g") -> Path:
     """Writes a tidy table as CSV and returns the path. digits: the format of floats."""
     return write_text(path, frame.to_csv(index=False, float_format=digits, lineterminator="\n"))
+
+
+def write_table(path: Path, table: pd.DataFrame, exact: bool = False, about: Mapping[str, str] | None = None) -> None:
+    """Writes a table as Parquet, compressed, its numbers with a point as float32, as models have them.
+
+    exact: numbers as they are. about: texts that are kept beside the table, as metadata of its schema.
+    """
+    written = pa.Table.from_pandas(table, preserve_index=False)
+    if not exact:
+        written = written.cast(pa.schema([field.with_type(_single(field.type)) for field in written.schema]))
+    with replacing(path) as draft:
+        pq.write_table(written.replace_schema_metadata(about), draft, compression="zstd", compression_level=19)
+
+
+def _single(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(_single(kind.value_type))
+    return pa.float32() if pa.types.is_float64(kind) else kind

@@ -20,13 +20,12 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from mlutils import corpora, files, grids, paths, sources
+from mlutils import corpora, files, fingerprints, grids, paths, sources
+from mlutils.fingerprints import ASKING
 from mlutils.traces import COLUMNS, HEAD, STATES, WORK, Trace, has_trace
-from mlutils.writer import write_table
 
 FORM = 1  # of a released run
 LARGEST_RUN, LARGEST = 2_000_000, 40_000_000  # bytes of a run, and of all
-ASKING = ("05_miniatures", "06_finetune", "07_encoder", "10_trace")  # notebooks that load a language model or train
 PAGE = "90_paper"  # always run: it reads all others
 LABELS = ("40_alignment",)  # notebooks that do with labels where texts are not at hand
 LAYERS = ("24_linear_probes",)  # notebooks that read states of all layers
@@ -59,13 +58,15 @@ def read_record(folder: Path | str) -> dict:
     known = record.get("release", {})
     if known.get("form") != FORM:
         raise ReleaseError(f"{folder} is of form {known.get('form')}, this code reads {FORM}: update one of them")
-    there = {file.name for file in folder.iterdir()} - {"run.json", ".lock"}
-    for name in sorted(there | set(known["files"])):
-        if name not in there or name not in known["files"]:
-            problem = "is missing" if name not in there else "does not belong here"
-            raise ReleaseError(f"{folder / name} {problem}: {again}")
-        if files.checksum(folder / name) != known["files"][name]:
-            raise ReleaseError(f"{folder / name} is not what was released, its checksum differs: {again}")
+    missing, damaged = files.find_damaged(folder, known["files"])
+    foreign = {file.name for file in folder.iterdir()} - {"run.json", ".lock", *known["files"]}
+    for names, problem in (
+        (missing, "is missing"),
+        (damaged, "is not what was released, its checksum differs"),
+        (sorted(foreign), "does not belong here"),
+    ):
+        if names:
+            raise ReleaseError(f"{folder / names[0]} {problem}: {again}")
     return record
 
 
@@ -146,14 +147,12 @@ def release(grid: str) -> pd.DataFrame:
     rows = []
     for key, point in points.items():
         folder, target = paths.RESULTS / grid / key, place(grid, key)
-        before = sum(map(size, paths.RELEASES.glob("*/*/*")))
         if point.notebook == PAGE or not (folder / "run.json").exists():
             done = "is made from the others" if point.notebook == PAGE else "released" if target.exists() else "to make"
-        elif any(not is_released(read) for read in point.reads and _reads(folder) if point.notebook not in ASKING):
+        elif point.notebook not in ASKING and not all(map(is_released, _reads(folder))):
             done = f"has read runs that are not released: make paper GRID={grid}, then release again"
         else:
-            old = size(target) if target.exists() else 0
-            pack(folder, target, spare=LARGEST - before + old)
+            pack(folder, target)
             done = "released now"
         rows.append([key, size(target) if target.exists() else 0, done])
     for name, options in {_labelled(point) for point in points.values() if point.notebook in LABELS}:
@@ -178,11 +177,8 @@ def _reads(folder: Path) -> list[Path]:
     return [paths.ROOT / read for read in record["parameters"].get("reads", [])]
 
 
-def pack(folder: Path, target: Path, spare: int = LARGEST) -> None:
-    """Writes the release of a finished run.
-
-    spare: bytes that all releases may still take. Raises ReleaseError where it is too large, or holds a document.
-    """
+def pack(folder: Path, target: Path) -> None:
+    """Writes the release of a finished run. Raises ReleaseError where it is too large, alone or beside all others."""
     record = files.read_json(folder / "run.json", ReleaseError, "delete it and have its notebook run again")
     notebook, needs = record["notebook"], set()
     with files.making(target) as made:
@@ -193,7 +189,7 @@ def pack(folder: Path, target: Path, spare: int = LARGEST) -> None:
             if file.suffix in WRITTEN and file.name not in ("run.json", HEAD, WORK):
                 shutil.copyfile(file, made / file.name)
         for file in sorted(folder.glob("predictions-*.parquet")):
-            write_table(made / file.name, pd.read_parquet(file))
+            files.write_table(made / file.name, pd.read_parquet(file))
         if notebook not in ASKING:
             needs |= _corpus_files(record)
             for read in map(read_record, _reads(folder)):
@@ -207,7 +203,8 @@ def pack(folder: Path, target: Path, spare: int = LARGEST) -> None:
             "files": {file.name: files.checksum(file) for file in sorted(made.iterdir())},
         }
         files.write_json(made / "run.json", {**record, "release": known})
-        if (taken := size(made)) > min(LARGEST_RUN, spare):
+        others = sum(size(each) for each in paths.RELEASES.glob("*/*/[!.]*") if each != target)  # . is under way
+        if (taken := size(made)) > min(LARGEST_RUN, LARGEST - others):
             what = (
                 f"more than the {LARGEST_RUN:,} of a run" if taken > LARGEST_RUN else f"all together over {LARGEST:,}"
             )
@@ -231,15 +228,15 @@ def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:
     documents = documents.drop(columns="text").assign(sha256=sums, mark=corpora.text_marks(trace.corpus))
     if why := corpora.why_withheld(given["corpus"], given.get("options")):
         documents, withheld["labels"] = documents[["id", "sha256", "mark"]], why
-    write_table(made / "documents.parquet", documents, exact=True)
+    files.write_table(made / "documents.parquet", documents, exact=True)
     answers = trace.answers
     if not ours:
         marks = [hashlib.sha256(text.strip().encode()).hexdigest()[:16] for text in answers["text"]]
         kept = answers["status"].isin(READABLE)
         answers = answers.assign(text=answers["text"].where(kept, [f"{WITHHELD} {mark}" for mark in marks]))
-    write_table(made / "answers.parquet", answers)
+    files.write_table(made / "answers.parquet", answers)
     for name in set(COLUMNS) - {"documents", "answers"}:
-        write_table(made / f"{name}.parquet", trace.table(name))
+        files.write_table(made / f"{name}.parquet", trace.table(name))
     files.write_json(made / WORK, trace.work)
     if (trace.folder / STATES).exists():
         states = {"first_label": trace.states().astype(np.float16)} if "list" in given["views"] else {}
@@ -258,8 +255,6 @@ def plan(grid: str) -> pd.DataFrame:
     State: released; done (made here, or made again from releases); to make; each with `older than the code` where the
     code of its notebook has changed since.
     """
-    from mlutils.runs import code_fingerprint
-
     points = grids.read_grid(paths.GRIDS / f"{grid}.yaml", paths.RESULTS / grid)
     taken, rows = choose(grid, points), []
     for key, point in points.items():
@@ -268,7 +263,7 @@ def plan(grid: str) -> pd.DataFrame:
         if (folder / "run.json").exists():
             record = files.read_json(folder / "run.json", ReleaseError, AGAIN.format(folder=folder))
         state = "released" if key in taken else "done" if record else "to make"
-        if record and record.get("code") != code_fingerprint(point.notebook):
+        if record and record.get("code") != fingerprints.read(point.notebook):
             state += ", older than the code"
         minutes = record.get("seconds", np.nan) / 60
         rows.append([key, state, minutes])

@@ -3,9 +3,6 @@
 A run is one notebook executed with one set of parameters into one folder.
 """
 
-import ast
-import functools
-import hashlib
 import os
 import platform
 import random
@@ -17,19 +14,16 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import psutil
 from filelock import BaseFileLock
 
-from mlutils import files, paths, releases, sources
+from mlutils import files, fingerprints, paths, releases, sources
 from mlutils.parameters import ParameterError, check_parameters, nearest, read_parameters
 from mlutils.traces import Trace, TraceError, has_trace
 
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "transformers", "tokenizers", "papermill")
-# Parts of `mlutils` that decide what is found.
-DECIDING = ("corpora", "tracing", "training", "traces.py", "writer.py", "sets.py")
 PLAIN = (str, int, float, bool, list, dict, type(None))
 
 RUN_AGAIN = "delete it and {folder}/notebook.ipynb to have the notebook run again, a trace goes on where it stopped"
@@ -89,7 +83,7 @@ def start(notebook: str, namespace: MutableMapping) -> Run:
         for name, value in namespace.items()
         if name in names or (not name.startswith("_") and name not in hidden and isinstance(value, PLAIN))
     }
-    if given.get("reads") == [] and notebook not in releases.ASKING:
+    if given.get("reads") == [] and notebook not in fingerprints.ASKING:
         given["reads"] = _find_released(notebook, given)
     reads = given.get("reads", [])
     are_texts = isinstance(reads, list) and all(isinstance(each, str) for each in reads)
@@ -113,7 +107,7 @@ def start(notebook: str, namespace: MutableMapping) -> Run:
         "notebook": notebook,
         "parameters": parameters,
         **commit(),
-        "code": code_fingerprint(notebook),
+        "code": fingerprints.read(notebook),
         "versions": versions(),
         "device": device(),
     }
@@ -161,48 +155,6 @@ def commit() -> dict:
         return out.stdout.strip() if out.returncode == 0 else ""
 
     return {"commit": git("rev-parse", "HEAD") or "unknown", "dirty": bool(git("status", "--porcelain"))}
-
-
-def code_fingerprint(notebook: str) -> str:
-    """Returns a hash of the code that a notebook's numbers depend on, by which runs older than the code are marked.
-
-    It is of the modules of `mlutils` that the notebook imports, and those that they import. For one that asks a model
-    or trains only those that decide what is found count (`DECIDING`): a changed figure makes no trace older.
-    """
-    cells = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
-    left = _imported("\n".join(cell.source for cell in cells if cell.cell_type == "code"))
-    known: set[Path] = set()
-    while left:
-        known |= left
-        left = set().union(*map(_imported_by, left)) - known
-    names = {file: file.relative_to(paths.ROOT / "mlutils").as_posix() for file in known}
-    if notebook in releases.ASKING:
-        names = {file: name for file, name in names.items() if name.split("/")[0] in DECIDING}
-    digest = hashlib.sha256()
-    for file, name in sorted(names.items()):
-        digest.update(name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-@functools.cache
-def _imported_by(file: Path) -> set[Path]:
-    return _imported(file.read_text(encoding="utf-8"))
-
-
-def _imported(source: str) -> set[Path]:
-    """Returns the files of `mlutils` that a source text imports, packages with their `__init__.py`."""
-    wanted = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            wanted |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
-        elif isinstance(node, ast.Import):
-            wanted |= {each.name for each in node.names}
-    found = set()
-    for name in wanted:
-        parts = name.split(".")
-        for place in (paths.ROOT.joinpath(*parts[:n]) for n in range(1, len(parts) + 1) if parts[0] == "mlutils"):
-            found |= {file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
-    return found
 
 
 def versions() -> dict[str, str]:

@@ -106,27 +106,27 @@ class Trace:
     @property
     def gold(self) -> np.ndarray:
         """Returns bool (D, L)."""
-        return self._labels("gold").astype(bool)
+        return matrix(self._labels("gold"), len(self.labels)).astype(bool)
 
     @property
     def votes(self) -> np.ndarray:
         """Returns the share of annotators (D, L), NaN where unknown."""
-        return self._labels("votes")
+        return matrix(self._labels("votes"), len(self.labels))
 
-    def _labels(self, name: str) -> np.ndarray:
+    def _labels(self, name: str) -> pd.Series:
+        """Returns a column of the documents. Raises TraceError where a licence withholds it and it is not at hand."""
         if name not in self.documents:
             why = corpora.why_withheld(self.settings["corpus"], self.settings.get("options"))
             raise TraceError(
                 f"{self.folder} was released without labels ({why}): give the folder that holds the corpus as "
                 "ONE_LABEL_MIRROR, they are then joined by id"
             )
-        return matrix(self.documents[name], len(self.labels))
+        return self.documents[name]
 
     @property
     def annotators(self) -> np.ndarray:
         """Returns int (D,), 0 where unknown."""
-        self._labels("votes")
-        return self.documents["annotators"].to_numpy(int)
+        return self._labels("annotators").to_numpy(int)
 
     @cached_property
     def corpus(self) -> Corpus:

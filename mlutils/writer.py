@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from mlutils.files import checksum, claim, making, read_json, replacing, write_json
+from mlutils.files import checksum, claim, find_damaged, making, read_json, replacing, write_json, write_table
 from mlutils.traces import ANEW, COLUMNS, HEAD, SCHEMA, STATE_NAMES, STATES, WORK, TraceError, read_states, read_table
 
 WHOLE = "part.json"  # view and work of a part, and its other files with their checksums
@@ -108,28 +106,12 @@ class Writer:
         return sorted(part for part in self.parts.iterdir() if not part.name.startswith("."))
 
 
-def write_table(path: Path, table: pd.DataFrame, exact: bool = False) -> None:
-    """Writes a table, compressed, its numbers with a point as float32, as models have them; as they are if `exact`."""
-    written = pa.Table.from_pandas(table, preserve_index=False)
-    if not exact:
-        written = written.cast(pa.schema([field.with_type(_single(field.type)) for field in written.schema]))
-    with replacing(path) as draft:
-        pq.write_table(written.replace_schema_metadata(), draft, compression="zstd", compression_level=19)
-
-
-def _single(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_list(kind):
-        return pa.list_(_single(kind.value_type))
-    return pa.float32() if pa.types.is_float64(kind) else kind
-
-
 def _find_problem(part: Path) -> str:
     """Returns why a part is not whole, or nothing."""
     try:
         sums = read_json(part / WHOLE, TraceError, "")["files"]
     except (TraceError, KeyError):
         return f"{WHOLE} is missing or damaged"
-    missing = [name for name in sums if not (part / name).is_file()]
-    damaged = [name for name in sums if name not in missing and checksum(part / name) != sums[name]]
-    words = (f"{', '.join(names)} {what}" for names, what in ((missing, "missing"), (damaged, "damaged")) if names)
+    found = zip(find_damaged(part, sums), ("missing", "damaged"), strict=True)
+    words = (f"{', '.join(names)} {what}" for names, what in found if names)
     return "; ".join(words)

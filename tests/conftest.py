@@ -1,9 +1,12 @@
 """Fixtures shared by the tests: a tiny random Llama, and a small corpus."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from mlutils import paths
 from mlutils.corpora import Corpus
 from mlutils.tracing import models
 
@@ -31,3 +34,11 @@ def corpus():
         votes=votes,
         annotators=np.full(40, 3),
     )
+
+
+@pytest.fixture
+def no_torch(tmp_path, monkeypatch):
+    """Kernels that the test starts cannot import torch."""
+    (tmp_path / "barred").mkdir()
+    (tmp_path / "barred" / "torch.py").write_text("raise RuntimeError('an analysis loads no model')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "barred"), str(paths.ROOT)]))

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from mlutils import paths
+from mlutils import fingerprints, paths
 
 FILES = sorted((paths.ROOT / "mlutils").rglob("*.py"))
 LIGHT = ("readouts", "metrics", "noise_floor", "traces", "corpora", "sources", "archives", "capacity", "paths")
@@ -44,3 +44,9 @@ def test_imports_run_one_way(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(place(file)))
 def test_modules_stay_readable(file):
     assert len(file.read_text().splitlines()) <= 360, "split it by meaning"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(place(file)))
+def test_fingerprints_find_the_imports_that_parsing_finds(file):
+    parsed = "\n".join(f"import {name}" for name in imported(file) if name.split(".")[0] == "mlutils")
+    assert fingerprints.find_imported(file.read_text()) == fingerprints.find_imported(parsed)

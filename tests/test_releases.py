@@ -1,7 +1,6 @@
 """Released runs: what they hold and do not hold, what a grid takes from them, and how damage is told."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -10,7 +9,7 @@ import papermill
 import pyarrow.parquet as pq
 import pytest
 
-from mlutils import corpora, files, grids, paths, releases, runs, sources
+from mlutils import corpora, files, fingerprints, grids, paths, releases, runs, sources
 from mlutils.releases import ReleaseError
 from mlutils.traces import Trace, TraceError
 from tests.corpora.test_corpora import files as mirror  # noqa: F401
@@ -258,8 +257,8 @@ def test_a_changed_figure_makes_no_trace_older(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
 
     def marks():
-        runs._imported_by.cache_clear()
-        return {name: runs.code_fingerprint(name) for name in ("10_trace", "20_steps", "21_demonstrations")}
+        fingerprints._find_imported_by.cache_clear()
+        return {name: fingerprints.read(name) for name in ("10_trace", "20_steps", "21_demonstrations")}
 
     before = marks()
     for file, older in (
@@ -277,17 +276,15 @@ def test_a_changed_figure_makes_no_trace_older(tmp_path, monkeypatch):
 
 # -- from the smoke grid -----------------------------------------------------------------------------------------------
 @pytest.mark.skipif(not (SMOKE / "paper.html").exists(), reason="make smoke has not run")
+@pytest.mark.usefixtures("no_torch")
 @pytest.mark.parametrize("notebook", ["20_steps", "21_demonstrations", "23_attention", "30_finetuning", "41_sets"])
-def test_an_analysis_of_released_runs_is_that_of_the_runs_and_needs_no_torch(notebook, tmp_path, monkeypatch):
+def test_an_analysis_of_released_runs_is_that_of_the_runs_and_needs_no_torch(notebook, tmp_path):
     points = grids.read_grid(paths.GRIDS / "smoke.yaml", SMOKE)
     (chosen,) = [each for each in points.values() if each.notebook == notebook]
     reads = []
     for key in chosen.reads:
         reads.append(str(tmp_path / "released" / key))
         releases.pack(SMOKE / key, tmp_path / "released" / key)
-    (tmp_path / "barred").mkdir()
-    (tmp_path / "barred" / "torch.py").write_text("raise RuntimeError('an analysis loads no model')\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "barred"), str(paths.ROOT)]))
     given = {**chosen.parameters, "reads": reads, "folder": str(tmp_path / "again")}
     papermill.execute_notebook(
         paths.NOTEBOOKS / f"{notebook}.ipynb", tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False

@@ -1,26 +1,22 @@
 """Run all, anywhere: every analysis, with its defaults, reads released runs, without models, mirror or network."""
 
-import os
-
 import papermill
 import pytest
 
-from mlutils import files, paths, releases
+from mlutils import files, fingerprints, paths
 
 NOTEBOOKS = sorted(each.stem for each in paths.NOTEBOOKS.glob("*.ipynb"))
-ANALYSES = [name for name in NOTEBOOKS if name not in releases.ASKING]
+ANALYSES = [name for name in NOTEBOOKS if name not in fingerprints.ASKING]
 # What they read is not all released yet: a run more, and one of these passes, which is an error here.
 LATER = ("21_demonstrations", "22_label_order", "30_finetuning", "40_alignment", "41_sets", "90_paper")
 LATER_MARK = pytest.mark.xfail(strict=True, reason="the runs it reads are not released yet")
 
 
+@pytest.mark.usefixtures("no_torch")
 @pytest.mark.parametrize(
     "notebook", [pytest.param(name, marks=[LATER_MARK] if name in LATER else []) for name in ANALYSES]
 )
 def test_an_analysis_with_its_defaults_shows_its_section(notebook, tmp_path, monkeypatch):
-    (tmp_path / "barred").mkdir()
-    (tmp_path / "barred" / "torch.py").write_text("raise RuntimeError('an analysis loads no model')\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "barred"), str(paths.ROOT)]))
     monkeypatch.setenv("ONE_LABEL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ONE_LABEL_MIRROR", raising=False)
     papermill.execute_notebook(

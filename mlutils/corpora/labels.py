@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mlutils import paths
 from mlutils.corpora.corpus import SPLITS, Corpus, EmptyError, parts
-from mlutils.files import replacing
+from mlutils.files import write_table
 from mlutils.sources import SourceError
 
 PARTS = SPLITS["all"]
@@ -54,12 +54,9 @@ def write(by_split: Mapping[str, Corpus], options: Mapping, marks: list[str]) ->
     )
     about = {"name": whole.name, "labels": list(whole.labels), "single_label": whole.single_label}
     about["missing"] = {name: list(corpus.missing) for name, corpus in by_split.items()}
-    written = pa.Table.from_pandas(table, preserve_index=False)
-    written = written.replace_schema_metadata({"corpus": json.dumps(about)})
     file = find(whole.name, options)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as draft:
-        pq.write_table(written, draft, compression="zstd", compression_level=19)
+    write_table(file, table, exact=True, about={"corpus": json.dumps(about)})
     return file
 
 

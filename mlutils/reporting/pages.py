@@ -26,7 +26,7 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from mlutils import paths, releases, runs, sources
+from mlutils import fingerprints, paths, releases, runs
 from mlutils.files import read_json, write_text
 from mlutils.parameters import read_parameters
 
@@ -150,7 +150,7 @@ def render_index(records: Sequence[dict], html: Path, title: str = "Runs", back:
 
     records: of the finished runs (`runs.collect`). back: relative link to the page. Runs older than the code say so.
     """
-    codes, rows = {record["notebook"]: runs.code_fingerprint(record["notebook"]) for record in records}, []
+    codes, rows = {record["notebook"]: fingerprints.read(record["notebook"]) for record in records}, []
     for record in records:
         state = "released" if "release" in record else "made here"
         if record.get("code") != codes[record["notebook"]]:
@@ -198,8 +198,7 @@ def _show_released(folder: Path, record: dict):
     known = record["release"]
     first = nbformat.read(paths.NOTEBOOKS / f"{record['notebook']}.ipynb", as_version=4).cells[0]
     told = f"*Released, not made here: on {record['finished']} UTC, on {record['device']}.*"
-    lacks = [each for each in known["needs"] if each not in sources.catalogue() or not sources.at_hand(each)]
-    if lacks:
+    if lacks := releases.lacking(record):
         told += f" It cannot be made again without {', '.join(lacks)}."
     if known["withheld"]:
         left_out = "; ".join(f"{name.replace('_', ' ')} ({why})" for name, why in known["withheld"].items())

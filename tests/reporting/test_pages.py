@@ -240,7 +240,7 @@ def test_the_page_is_its_notebook(page, tmp_path):
 
 
 def test_the_index_shows_what_differs_from_the_defaults_and_sorts(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages.runs, "code_fingerprint", lambda notebook: "now")
+    monkeypatch.setattr(pages.fingerprints, "read", lambda notebook: "now")
     folder = tmp_path / "00_datasets" / "a b"
     given = {"corpus": BAD, "split": "dev", "show": 7, "folder": "x", "reads": ["y"]}
     records = [
