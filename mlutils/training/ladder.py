@@ -62,7 +62,7 @@ def ask(folder: Path, tested: Corpus, trace: Path, shots: int = 10) -> Trace:
     pool = demonstrations.pool(tested)
     plan = demonstrations.draw(pool, shots, "random", shared=False, queries=len(tested))
     prompting = Prompting(tested, pool, plan, prompts.template(tested.name))
-    model = models.load(str(folder), "cpu", "float32")
+    model = models.load(str(folder), "cpu", "float32", pack=True)
     return views.write_trace(trace, model, prompting, ["list"], shots=shots)
 
 

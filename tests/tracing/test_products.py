@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from mlutils.tracing import products
+from mlutils.tracing import models, products
 from tests.tracing.families import build
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
@@ -48,3 +48,14 @@ def test_what_is_not_faster_or_not_float32_stays(monkeypatch):
 def test_the_gain_is_a_ratio_of_times():
     layers = [module for module in build("llama").modules() if type(module) is torch.nn.Linear]
     assert 0.01 < products._gain(layers) < 100
+
+
+@PACKS
+def test_only_a_model_that_is_asked_is_packed(monkeypatch):
+    """Whatever the processor: a test, a finetuning and an adapter need a model's own weights."""
+    monkeypatch.setattr(products, "_gain", lambda layers: 2.0)
+    own = models.load(models.RANDOM, "cpu", "float32")
+    packed = models.load(models.RANDOM, "cpu", "float32", pack=True)
+    assert (own.products, packed.products) == ("plain", "packed")
+    assert not any(type(layer) is products.PackedLinear for layer in own.network.modules())
+    assert any(type(layer) is products.PackedLinear for layer in packed.network.modules())
