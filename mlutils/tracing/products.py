@@ -1,16 +1,18 @@
 """Matrix products in float32 on cores: torch's own, or oneDNN's with weights that are packed once.
 
-On processors with AVX-512 packed products take about half of the time; on others they may take as long or longer. So
-both are tried for some milliseconds.
+Packed products take between half of the time (Intel's processors with AVX-512) and a little more than all of it; they
+gain most in the short passes that write lists. So both are tried for some milliseconds.
 """
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-GAIN = 1.4  # how many times faster packed products must be: with AVX-512 they are twice as fast, without about as fast
-TRIED = 128  # tokens a product is tried with, as in a pass
+ROUNDS = 8  # tries of each product, in turn; the fastest one counts, so that other work on the machine does not
+TRIED = (32, 256)  # tokens that products are tried with: of a pass that writes lists, and of one that asks questions
 SPARE = 2**27  # numbers: a larger head that shares its weights with the embeddings stays, as both copies would
 
 
@@ -42,7 +44,7 @@ def choose(network: nn.Module) -> str:
     if any(type(layer) is PackedLinear for layer in network.modules()):
         return "packed"
     fits = all(layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu" for layer in layers.values())
-    if not layers or not fits or not torch.backends.mkldnn.is_available() or _gain(layers.values()) < GAIN:
+    if not layers or not fits or not torch.backends.mkldnn.is_available() or _gain(network, layers.values()) <= 1:
         return "plain"
     embedded = network.get_input_embeddings().weight
     for name, layer in layers.items():
@@ -55,20 +57,20 @@ def choose(network: nn.Module) -> str:
 
 
 @torch.inference_mode()
-def _gain(layers) -> float:
-    """Returns how many times faster a packed product of the commonest shape is."""
-    shapes = [tuple(layer.weight.shape) for layer in layers]
-    layer = next(each for each in layers if tuple(each.weight.shape) == max(set(shapes), key=shapes.count))
-    packed, states = PackedLinear(layer), torch.randn(TRIED, layer.in_features)
-    return _seconds(layer, states) / _seconds(packed, states)
+def _gain(network: nn.Module, layers: Iterable[nn.Linear]) -> float:
+    """Returns how many times faster packed products of all layers are, the head apart, which reads few tokens."""
+    layers = [layer for layer in layers if layer is not network.get_output_embeddings()]
+    shapes, plain, packed = Counter(layer.weight.shape for layer in layers), 0.0, 0.0
+    for shape, layer in {layer.weight.shape: layer for layer in layers}.items():
+        both = layer, PackedLinear(layer)
+        for states in (torch.randn(tokens, layer.in_features) for tokens in TRIED):
+            taken = [[_seconds(each, states) for each in both] for _ in range(ROUNDS)]
+            fastest = [min(times) for times in zip(*taken, strict=True)]
+            plain, packed = plain + shapes[shape] * fastest[0], packed + shapes[shape] * fastest[1]
+    return plain / packed
 
 
 def _seconds(layer: nn.Module, states: torch.Tensor) -> float:
-    """Returns the least time of some products; the first one is not counted."""
+    started = time.perf_counter()
     layer(states)
-    taken = []
-    for _ in range(5):
-        started = time.perf_counter()
-        layer(states)
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+    return time.perf_counter() - started
