@@ -219,8 +219,9 @@ def _corpus_files(record: Mapping) -> set[str]:
 def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:
     """Writes a trace without texts, and returns what is left out, and why."""
     given = trace.settings
-    withheld = {"texts": "they are third parties'", "first_prompt": "it shows documents"}
     ours = corpora.is_ours(given["corpus"], given.get("options"))
+    texts = "this repository makes them" if ours else "they are third parties'"
+    withheld = {"texts": texts, "first_prompt": "it shows documents"}
     head = {name: value for name, value in given.items() if name != "first_prompt"}
     files.write_json(made / HEAD, {**head, "first_prompt": WITHHELD, "released": True})
     documents = trace.documents
