@@ -16,6 +16,7 @@ DECIDING = ("corpora", "tracing", "training", "traces.py", "writer.py", "sets.py
 IMPORT = re.compile(r"^\s*(?:from\s+(mlutils[\w.]*)\s+import\s+(\([^)]*\)|[^\n#]*)|import\s+(mlutils[\w.]*))", re.M)
 
 
+@functools.cache
 def read(notebook: str) -> str:
     """Returns a hash of the modules of `mlutils` that a notebook imports, and of those that they import.
 

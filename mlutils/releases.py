@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,20 @@ def read_record(folder: Path | str) -> dict:
 def is_released(folder: Path | str) -> bool:
     """Returns whether a folder lies among the released runs."""
     return paths.RELEASES.resolve() in Path(folder).resolve().parents
+
+
+def is_older(record: Mapping) -> bool:
+    """Returns whether the code that decides what a run finds has changed since, and since it was last verified."""
+    verified = record.get("release", {}).get("verified", {})
+    return fingerprints.read(record["notebook"]) not in (record.get("code"), verified.get("code"))
+
+
+def confirm(folder: Path, documents: int, apart: float) -> None:
+    """Notes in a released run that the code as it is now found the same about some documents, up to a difference."""
+    record = read_record(folder)
+    code, day = fingerprints.read(record["notebook"]), time.strftime("%Y-%m-%d", time.gmtime())
+    record["release"]["verified"] = {"code": code, "documents": documents, "apart": apart, "finished": day}
+    files.write_json(folder / "run.json", record)
 
 
 def lacking(record: Mapping) -> list[str]:
@@ -253,18 +268,18 @@ def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:
 def plan(grid: str) -> pd.DataFrame:
     """Returns a row a point of a grid: run, state, minutes it took where that is known.
 
-    State: released; done (made here, or made again from releases); to make; each with `older than the code` where the
-    code of its notebook has changed since.
+    State: released; done (made here, or made again from releases); to make; each with `older than the code` where that
+    has changed since (`is_older`).
     """
     points = grids.read_grid(paths.GRIDS / f"{grid}.yaml", paths.RESULTS / grid)
     taken, rows = choose(grid, points), []
-    for key, point in points.items():
+    for key in points:
         folder = place(grid, key) if key in taken else paths.RESULTS / grid / key
         record = {}
         if (folder / "run.json").exists():
             record = files.read_json(folder / "run.json", ReleaseError, AGAIN.format(folder=folder))
         state = "released" if key in taken else "done" if record else "to make"
-        if record and record.get("code") != fingerprints.read(point.notebook):
+        if record and is_older(record):
             state += ", older than the code"
         minutes = record.get("seconds", np.nan) / 60
         rows.append([key, state, minutes])

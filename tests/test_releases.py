@@ -258,6 +258,7 @@ def test_a_changed_figure_makes_no_trace_older(tmp_path, monkeypatch):
 
     def marks():
         fingerprints._find_imported_by.cache_clear()
+        fingerprints.read.cache_clear()
         return {name: fingerprints.read(name) for name in ("10_trace", "20_steps", "21_demonstrations")}
 
     before = marks()

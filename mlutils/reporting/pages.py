@@ -26,7 +26,7 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from mlutils import fingerprints, paths, releases, runs
+from mlutils import paths, releases, runs
 from mlutils.files import read_json, write_text
 from mlutils.parameters import read_parameters
 
@@ -150,10 +150,10 @@ def render_index(records: Sequence[dict], html: Path, title: str = "Runs", back:
 
     records: of the finished runs (`runs.collect`). back: relative link to the page. Runs older than the code say so.
     """
-    codes, rows = {record["notebook"]: fingerprints.read(record["notebook"]) for record in records}, []
+    rows = []
     for record in records:
         state = "released" if "release" in record else "made here"
-        if record.get("code") != codes[record["notebook"]]:
+        if releases.is_older(record):
             state += ", older than the code"
         link = os.path.relpath(runs.find_report(record, Path(html).parent), Path(html).parent)
         rows.append({**record, "state": state, "link": link, "differs": differing(record)})

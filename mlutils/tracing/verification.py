@@ -32,7 +32,7 @@ SAME = ("said", "status", "label")  # columns that must be the same; others are 
 
 def verify(grid: str, documents: int = 5, seed: int = 0) -> pd.DataFrame:
     """Returns a row a released trace: run, documents asked, largest difference of a number, answers that differ, and
-    whether it agrees, or what was not at hand.
+    whether it agrees, which is noted in its record, or what was not at hand.
 
     documents: of each trace, drawn by the seed. A trace is asked with its own parameters; its demonstrations must be
     those that were recorded. Raises ReleaseError for a damaged run.
@@ -42,7 +42,10 @@ def verify(grid: str, documents: int = 5, seed: int = 0) -> pd.DataFrame:
         if has_trace(folder):
             record = releases.read_record(folder)
             given = complete(read_parameters("10_trace"), record["parameters"])
-            rows.append([folder.name, *_verify_one(Trace(folder), given, documents, seed, loaded)])
+            asked, apart, differing, state = _verify_one(Trace(folder), given, documents, seed, loaded)
+            if state == "agrees":
+                releases.confirm(folder, asked, apart)
+            rows.append([folder.name, asked, apart, differing, state])
     return pd.DataFrame(rows, columns=["run", "documents", "apart", "answers that differ", "state"])
 
 

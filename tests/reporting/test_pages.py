@@ -10,6 +10,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from mlutils import fingerprints
 from mlutils.reporting import drawing, pages, tables
 
 BAD = 'joy <script>alert(1)</script> $\\alpha$ \\(x\\) <img src=x onerror=alert(2)> "end"'
@@ -240,7 +241,7 @@ def test_the_page_is_its_notebook(page, tmp_path):
 
 
 def test_the_index_shows_what_differs_from_the_defaults_and_sorts(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages.fingerprints, "read", lambda notebook: "now")
+    monkeypatch.setattr(fingerprints, "read", lambda notebook: "now")
     folder = tmp_path / "00_datasets" / "a b"
     given = {"corpus": BAD, "split": "dev", "show": 7, "folder": "x", "reads": ["y"]}
     records = [

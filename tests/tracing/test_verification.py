@@ -34,9 +34,14 @@ def change(target, table, edit):
     files.write_json(target / "run.json", record)
 
 
-def test_the_same_model_agrees(released):
+def test_the_same_model_agrees_and_the_trace_is_no_older_than_the_code(released):
+    assert releases.is_older(releases.read_record(released))  # no code is recorded
     (row,) = verification.verify("g", 6).to_dict("records")
     assert row["state"] == "agrees" and row["documents"] == 6 and row["apart"] < 1e-4
+    record = releases.read_record(released)
+    assert record["release"]["verified"]["documents"] == 6 and not releases.is_older(record)
+    record["release"]["verified"]["code"] = "of yesterday"
+    assert releases.is_older(record)
 
 
 @pytest.mark.parametrize("table", ["questions", "steps"])
@@ -57,6 +62,7 @@ def test_another_answer_is_found(released):
     change(released, "answers", lambda frame: frame.assign(status=["ok", *frame["status"][1:]]))
     (row,) = verification.verify("g", 6).to_dict("records")
     assert row["state"] == "DIFFERS" and row["answers that differ"] == 1
+    assert releases.is_older(releases.read_record(released))
 
 
 def test_what_is_not_at_hand_is_named(released):
