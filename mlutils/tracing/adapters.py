@@ -1,7 +1,8 @@
 """Adapters: what `06_finetune` trains (PEFT), found by name and merged in a chain, never asked about what they learned.
 
 The adapter `<model>+<label>` lies in `adapters/<model>+<label>/` of a run's folder, or of `data/`, with `run.json`
-beside the weights: what it was trained on, how, and from which revision of the model.
+beside the weights: what it was trained on, how, and from which revision of the model. In the place of an adapter there
+may be Medusa heads, which stand behind a model and leave it as it is.
 """
 
 import copy
@@ -23,6 +24,7 @@ from mlutils.files import checksum, making, read_json, write_json
 from mlutils.tracing import revisions
 
 WEIGHTS, ADAPTER = "adapter_model.safetensors", "adapter_config.json"
+HEADS = "medusa_lm_head.safetensors"
 AGAIN = "train it again, in a folder of its own or after deleting this one, or get it again"
 WHOLE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -66,9 +68,10 @@ def find(name: str, places: Sequence[Path | str] = ()) -> Path:
     """
     homes = [Path(place) / "adapters" for place in (*places, paths.DATA)]
     for home in homes:
-        if (home / folder_name(name) / WEIGHTS).exists():
+        if any((home / folder_name(name) / weights).exists() for weights in (WEIGHTS, HEADS)):
             return home / folder_name(name)
-    known = sorted({_name(file.parent) for home in homes for file in home.glob(f"*/{WEIGHTS}")})
+    made = {file.parent for home in homes for weights in (WEIGHTS, HEADS) for file in home.glob(f"*/{weights}")}
+    known = sorted(map(_name, made))
     raise OSError(
         f"no adapter is called {name!r}: looked in {', '.join(map(str, homes))}, which hold "
         f"{', '.join(known) or 'none'}. Train it with 06_finetune, and give that run's folder in `reads`"
@@ -152,18 +155,25 @@ def apply_folder(model, name: str, source: Path | str):
 
 
 def apply(model, name: str, folder: Path):
-    """Returns the model with one more adapter merged into its weights, in the model's own dtype (float32 on a CPU).
+    """Returns the model with one more adapter merged into its weights, in the model's own dtype (float32 on a CPU), or
+    with Medusa heads behind it.
 
     Its name is the adapter's, its revision holds a hash of the weights. Raises OSError where the adapter was trained
-    from other weights, or does not fit.
+    from other weights, or does not fit, and behind Medusa heads, which know the states of their own model only.
     """
+    if model.heads is not None:
+        raise AdapterError(f"{name!r} would change the model behind which the heads of {model.name!r} were trained")
     record = read_record(folder)
     if record["base_revision"] != model.revision:
         raise AdapterError(
             f"adapter {name!r} was trained from revision {record['base_revision']} of {record['base']!r}, here is "
             f"{model.revision}: train it again"
         )
-    merged = _merge(model, name, folder)
+    if (folder / HEADS).exists():
+        revision = f"{model.revision}+{checksum(folder / HEADS)[:12]}"
+        merged = dataclasses.replace(model, name=name, revision=revision, heads=folder)
+    else:
+        merged = _merge(model, name, folder)
     texts = unite([model.trained_texts, record.get("trained_texts", {})])  # adapters made before have no marks of texts
     trained_on = unite([model.trained_on, record["trained_on"]])
     return dataclasses.replace(merged, trained_on=trained_on, trained_texts=texts)
@@ -211,7 +221,7 @@ def check_untested(model, corpus: Corpus) -> None:
 
 
 def save(network, folder: Path, record: Mapping) -> Path:
-    """Writes a PEFT model's adapter as float16, with `run.json` beside it, and returns the folder.
+    """Writes a PEFT model's adapter, or Medusa heads, as float16, with `run.json` beside it, and returns the folder.
 
     The record needs name, base, base_revision, trained_on, recipe and seed. Written under a temporary name, then
     renamed. Raises ValueError for a record without these, or weights that float16 cannot hold.
@@ -221,14 +231,19 @@ def save(network, folder: Path, record: Mapping) -> Path:
     missing = {"name", "base", "base_revision", "trained_on", "recipe", "seed"} - set(record)
     if missing:
         raise ValueError(f"the record of adapter {folder.name} lacks {', '.join(sorted(missing))}")
-    weights = {k: v.detach().half().cpu().contiguous() for k, v in get_peft_model_state_dict(network).items()}
+    heads = not hasattr(network, "peft_config")
+    known = network.state_dict() if heads else get_peft_model_state_dict(network)
+    weights = {k: v.detach().half().cpu().contiguous() for k, v in known.items()}
     broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
         raise ValueError(f"adapter {record['name']}: {len(broken)} weights are not finite in float16, e.g. {broken[0]}")
-    config = copy.deepcopy(network.peft_config["default"])
-    config.inference_mode, config.base_model_name_or_path = True, record["base"]
     with making(folder) as made:
-        config.save_pretrained(made)
-        save_file(weights, made / WEIGHTS, metadata={"format": "pt"})
+        if heads:
+            write_json(made / "config.json", {"base_model_name_or_path": record["base"], **network.told})
+        else:
+            config = copy.deepcopy(network.peft_config["default"])
+            config.inference_mode, config.base_model_name_or_path = True, record["base"]
+            config.save_pretrained(made)
+        save_file(weights, made / (HEADS if heads else WEIGHTS), metadata={"format": "pt"})
         write_json(made / "run.json", dict(record))
     return folder

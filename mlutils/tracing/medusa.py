@@ -4,9 +4,10 @@ Head 0 is the base model's own: at hidden state t it predicts token t + 1. Head 
 what it holds of a label whose first token is predicted at t is read k states before. Labels that begin with the same
 token share its logit there: no head can be read behind a token that the base model has not written.
 
-The hub has two layouts. Medusa-1 holds heads alone, beside the name of their base model. Medusa-2 trained the base too
-and holds a whole model, with its heads under `medusa_head`: `FasterDecoding/medusa-1.0-zephyr-7b-beta` is one. Its main
-branch has .bin files alone, and no tokenizer.json; where the hub is reached, make a folder of
+`06_finetune` trains heads behind a model (`method: medusa`). The hub has two layouts. Medusa-1 holds heads alone,
+beside the name of their base model. Medusa-2 trained the base too and holds a whole model, with its heads under
+`medusa_head`: `FasterDecoding/medusa-1.0-zephyr-7b-beta` is one. Its main branch has .bin files alone, and no
+tokenizer.json; where the hub is reached, make a folder of
 
     hf download FasterDecoding/medusa-1.0-zephyr-7b-beta --revision refs/pr/1 --local-dir FOLDER
     hf download HuggingFaceH4/zephyr-7b-beta tokenizer.json tokenizer_config.json --local-dir FOLDER
@@ -23,6 +24,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from mlutils.tracing import models
+from mlutils.tracing.adapters import HEADS
 from mlutils.tracing.engine import BadLogits, Written
 from mlutils.tracing.head import Float32Head
 from mlutils.tracing.models import Model
@@ -31,7 +33,6 @@ from mlutils.tracing.steps import ListView
 from mlutils.tracing.tree import Behind
 
 VARIANT = "medusa-head="  # and the number of the head: what rows of a trace carry
-ALONE = "medusa_lm_head"  # the file of Medusa-1
 WITHIN = "medusa_head."  # the names of Medusa-2
 
 
@@ -46,6 +47,13 @@ class Block(nn.Module):
         return states + nn.functional.silu(self.linear(states))
 
 
+def build_heads(count: int, layers: int, size: int, words: int) -> nn.ModuleList:
+    """Returns later heads, random: residual blocks, then a final layer; states (N, size) to logits (N, words)."""
+    return nn.ModuleList(
+        nn.Sequential(*(Block(size) for _ in range(layers)), nn.Linear(size, words, bias=False)) for _ in range(count)
+    )
+
+
 def load_heads(model: Model) -> nn.ModuleList:
     """Returns the later heads of a model loaded by the name of its Medusa: states (N, H) to logits (N, V) each, the
     one at index i being head i + 1 (Fig. 16).
@@ -53,7 +61,7 @@ def load_heads(model: Model) -> nn.ModuleList:
     Raises OSError where their weights cannot be had, ValueError for a model without heads, heads of another layout
     (none with a final layer of its own), and heads that do not fit the model.
     """
-    folder = _folder(model.name)
+    folder = model.heads or _folder(model.name)
     config, _ = PretrainedConfig.get_config_dict(folder)
     if "medusa_num_heads" not in config:
         raise ValueError(
@@ -64,10 +72,7 @@ def load_heads(model: Model) -> nn.ModuleList:
     output = model.network.get_output_embeddings().weight
     words, size = output.shape
     with torch.device("meta"):  # no memory for weights that are replaced
-        heads = nn.ModuleList(
-            nn.Sequential(*(Block(size) for _ in range(layers)), nn.Linear(size, words, bias=False))
-            for _ in range(count)
-        )
+        heads = build_heads(count, layers, size, words)
     try:
         heads.load_state_dict(_read_weights(model.name, folder, count), assign=True)
     except RuntimeError as error:
@@ -96,7 +101,7 @@ def _folder(name: str) -> Path:
 
 def _read_weights(name: str, folder: Path, count: int) -> dict[str, torch.Tensor]:
     """Returns the weights of the first `count` heads by their names in Medusa-1, `0.0.linear.weight`."""
-    alone = folder / f"{ALONE}.safetensors"
+    alone = folder / HEADS
     prefix = "" if alone.exists() else WITHIN
     weights = {}
     for path in [alone] if alone.exists() else sorted(folder.glob("*.safetensors")):
@@ -113,16 +118,16 @@ def _read_weights(name: str, folder: Path, count: int) -> dict[str, torch.Tensor
 
 
 def _say_what_to_do(folder: Path) -> str:
-    pickled = folder / f"{ALONE}.pt"
+    pickled = (folder / HEADS).with_suffix(".pt")
     if pickled.exists():
         return (
             f"{pickled} can run code when it is read, and is refused. Convert it there:\n"
             'python -c "import torch; from safetensors.torch import save_file; '
-            f"w = torch.load('{ALONE}.pt', weights_only=True, map_location='cpu'); "
-            f"save_file({{k: v.clone() for k, v in w.items()}}, '{ALONE}.safetensors')\""
+            f"w = torch.load('{pickled.name}', weights_only=True, map_location='cpu'); "
+            f"save_file({{k: v.clone() for k, v in w.items()}}, '{HEADS}')\""
         )
     return (
-        f"{folder} has neither {ALONE}.safetensors nor safetensors with names that begin with {WITHIN}. Where the hub "
+        f"{folder} has neither {HEADS} nor safetensors with names that begin with {WITHIN}. Where the hub "
         "is reached, `hf download NAME --local-dir FOLDER` (with `--revision refs/pr/1` for "
         "FasterDecoding/medusa-1.0-zephyr-7b-beta, whose main branch has .bin files alone), and give FOLDER"
     )

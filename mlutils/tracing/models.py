@@ -51,6 +51,7 @@ class Model:
     trained_on: dict[str, frozenset[str]] = field(default_factory=dict)  # ids of documents by corpus, where known
     trained_texts: dict[str, frozenset[str]] = field(default_factory=dict)  # `corpora.text_marks` of these, likewise
     products: str = "plain"  # plain | packed; how its linear layers multiply, see `products.choose`
+    heads: Path | None = None  # folder of Medusa heads behind it that were trained here (`06_finetune`)
 
     @property
     def device(self) -> torch.device:

@@ -12,10 +12,10 @@ from mlutils.tracing import demonstrations, prompts
 from mlutils.tracing.models import Model
 from mlutils.tracing.prompting import Prompting
 from mlutils.tracing.steps import ListView
-from mlutils.training import reinforcement, sft, soft_targets
+from mlutils.training import medusa, reinforcement, sft, soft_targets
 from mlutils.training.adaptation import FinetuningError, Recipe
 
-METHODS = ("sft", "soft", "rl_f1", "rl_marginals")
+METHODS = ("sft", "soft", "rl_f1", "rl_marginals", "medusa")
 
 
 def tune(
@@ -36,12 +36,14 @@ def tune(
     """
     if method not in METHODS:
         raise FinetuningError(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
-    if training.single_label and method in ("sft", "rl_f1"):
+    if training.single_label and method in ("sft", "rl_f1", "medusa"):
         training, held = (each.take(each.gold.any(axis=1)) for each in (training, held))  # no majority, no answer
     if method == "sft":
         return sft.tune(model, template, training, held, _pick(Recipe, settings), name, folder)
     if method == "soft":
         return soft_targets.tune(model, training, held, _pick(Recipe, settings), name, folder)
+    if method == "medusa":
+        return medusa.tune(model, template, training, held, _pick(medusa.Recipe, settings), name, folder)
     chosen = settings | {"reward": method.removeprefix("rl_"), "prompts_per_step": settings["batch"]}
     return reinforcement.tune(model, template, training, _pick(reinforcement.Recipe, chosen), name, folder)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
@@ -67,6 +68,24 @@ def write_pairs(
     return asked, [answer_text(template, each) for each in gold_labels(corpus)]
 
 
+def write_passes(template: prompts.Template, training: Corpus, recipe) -> tuple[list[str], list[str]]:
+    """Returns the training prompts and the answers of all passes over the documents, as `write_pairs` does."""
+    pairs = [write_pairs(template, training, training, recipe.train_shots, seed) for seed in passes(recipe)]
+    asked, answers = ([text for each in pairs for text in each[i]] for i in (0, 1))
+    return asked, answers
+
+
+def join(asked: Sequence[str], answers: Sequence[str]) -> list[str]:
+    """Returns the texts that are trained on."""
+    return [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
+
+
+def encode_held(model: Model, template: prompts.Template, training: Corpus, held: Corpus, recipe) -> list[dict]:
+    """Returns the examples of documents set aside, whose prompts show demonstrations of the first pass."""
+    pairs = write_pairs(template, held, training, recipe.train_shots, recipe.seed)
+    return keep_fitting(encode_pairs(model, *pairs, recipe.loss_on), held.name)
+
+
 def encode_pairs(model: Model, asked: Sequence[str], answers: Sequence[str], loss_on: str = "answer") -> list[dict]:
     """Returns `input_ids` and `labels` (-100: no loss) of each prompt and answer, None where they do not fit.
 
@@ -102,19 +121,27 @@ def keep_fitting(examples: Sequence[dict | None], corpus: str) -> list[dict]:
     return fitting
 
 
-class TokenTrainer(SFTTrainer):
-    """TRL's trainer, whose loss on documents set aside is the mean over tokens, whatever the batch.
+class TokenMean:
+    """A trainer whose loss on documents set aside is the mean over tokens, whatever the batch.
 
     transformers takes the mean of the batches' means, each at the weight of its examples, and answers differ in length.
     """
 
     tokens_an_example: float  # of the documents set aside, tokens with a loss only
 
+    def count(self, labels: torch.Tensor) -> int:
+        """Returns how many tokens of a batch (B, N) have a loss."""
+        return count_tokens(labels.tolist())
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Returns what TRL's does, with the loss times the batch's tokens an example over those of all batches."""
-        share = count_tokens(inputs["labels"].tolist()) / len(inputs["labels"]) / self.tokens_an_example
+        """Returns what the trainer's does, with the loss times the batch's tokens an example over those of all."""
+        share = self.count(inputs["labels"]) / len(inputs["labels"]) / self.tokens_an_example
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         return loss * share, logits, labels
+
+
+class TokenTrainer(TokenMean, SFTTrainer):
+    """TRL's trainer with that loss."""
 
 
 def count_tokens(labels: Sequence[Sequence[int]]) -> int:
@@ -137,15 +164,12 @@ def tune(
     its last checkpoint there, and what is finished is not trained again. Raises FinetuningError for prompts that do
     not fit, a loss that is no number, or a folder of another recipe.
     """
-    pairs = [write_pairs(template, training, training, recipe.train_shots, seed) for seed in passes(recipe)]
-    asked, answers = ([text for each in pairs for text in each[i]] for i in (0, 1))
-    texts = [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
-    job = Job("sft", name, model, training, recipe, texts, Path(folder))
+    asked, answers = write_passes(template, training, recipe)
+    job = Job("sft", name, model, training, recipe, join(asked, answers), Path(folder))
     if (curve := job.finished()) is not None:
         return curve
     examples = keep_fitting(encode_pairs(model, asked, answers, recipe.loss_on), training.name)
-    held_pairs = write_pairs(template, held, training, recipe.train_shots, recipe.seed)
-    aside = keep_fitting(encode_pairs(model, *held_pairs, recipe.loss_on), held.name)
+    aside = encode_held(model, template, training, held, recipe)
 
     def build(settings: dict, ordered: list[dict]) -> TokenTrainer:
         trainer = TokenTrainer(
@@ -162,6 +186,6 @@ def tune(
     return train_on(job, examples, build)
 
 
-def passes(recipe: Recipe) -> range:
+def passes(recipe) -> range:
     """Returns the seeds of the demonstrations of each pass; without demonstrations all passes are the same texts."""
     return range(recipe.seed * PASSES, recipe.seed * PASSES + recipe.epochs)
