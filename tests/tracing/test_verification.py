@@ -40,6 +40,8 @@ def test_the_same_model_agrees_and_the_trace_is_no_older_than_the_code(released)
     assert row["state"] == "agrees" and row["documents"] == 6 and row["apart"] < 1e-4
     record = releases.read_record(released)
     assert record["release"]["verified"]["documents"] == 6 and not releases.is_older(record)
+    releases.pack(released.parents[3] / "made", released)
+    assert releases.read_record(released) == record  # released again, nothing has changed
     record["release"]["verified"]["code"] = "of yesterday"
     assert releases.is_older(record)
 
