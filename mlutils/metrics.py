@@ -30,6 +30,11 @@ class Metric:
         return "min" if self.lower_is_better else "max"
 
     @property
+    def heading(self) -> str:
+        """Returns what stands over a column: the title, and an arrow to the better side."""
+        return f"{self.title} {'↓' if self.lower_is_better else '↑'}"
+
+    @property
     def axis_label(self) -> str:
         """Returns what stands on an axis: title, unit, and which way is better."""
         unit = f", {self.unit}" if self.unit else ""

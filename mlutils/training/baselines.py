@@ -12,6 +12,19 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # inverse regularisation tried for TF-IDF, s
 FOLDS = 3
 
 
+def references(
+    train_shares: ArrayLike, documents: int, single_label: bool = False
+) -> dict[tuple[str, str], np.ndarray]:
+    """Returns rows that know nothing of a document, by (model, method): constants and the base rate, (documents, L).
+
+    train_shares: (D, L) of training documents. Raises ValueError as `base_rate` does.
+    """
+    labels = np.shape(train_shares)[1]
+    values = {"uniform": 1 / labels} if single_label else {"zeros": 0.0, "constant_0.1": 0.1}
+    rows = {("", name): constant(value, documents, labels) for name, value in values.items()}
+    return rows | {("", "base_rate"): base_rate(train_shares, documents)}
+
+
 def constant(value: float, documents: int, labels: int) -> np.ndarray:
     """Returns the same probability for every label of every document, (documents, labels).
 

@@ -32,6 +32,18 @@ def test_constants():
         baselines.constant(1.5, 2, 3)
 
 
+def test_references_are_the_constants_of_a_kind_of_set():
+    shares = np.array([[1.0, 0.0], [0.5, 0.5]])
+    rows = baselines.references(shares, 3)
+    assert {name: values[2].tolist() for (_, name), values in rows.items()} == {
+        "zeros": [0, 0],
+        "constant_0.1": [0.1, 0.1],
+        "base_rate": [0.75, 0.25],
+    }
+    assert [name for _, name in baselines.references(shares, 3, single_label=True)] == ["uniform", "base_rate"]
+    assert (baselines.references(shares, 3, single_label=True)["", "uniform"] == 0.5).all()
+
+
 def test_base_rate_leaves_out_documents_without_votes():
     votes = np.array([[1.0, 0.0], [0.5, 0.0], [np.nan, np.nan]])
     assert baselines.base_rate(votes, 3) == pytest.approx(np.array([[0.75, 0.0]] * 3))
