@@ -68,9 +68,13 @@ def draw_counts(documents: int, seed: int = 0) -> np.ndarray:
 
 
 def _interval(values, documents):
-    """Returns the value of the sample, and its 95 % percentile interval over the resamples where it is known."""
+    """Returns the value of the sample, and its 95 % interval over the resamples where it is known.
+
+    It is the percentile interval, moved by the bias of the resamples: documents that count twice make a calibration
+    error larger, so much that all resamples may lie above the value. What is never below zero has no end there.
+    """
     known = values[1:][~np.isnan(values[1:])]
     if np.isnan(values[0]) or not len(known) or documents == 1:
         return float(values[0]), np.nan, np.nan
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(values[0]), float(low), float(high)
+    low, high = np.quantile(known, [0.025, 0.975]) + values[0] - known.mean()
+    return float(values[0]), float(max(low, 0) if known.min() >= 0 else low), float(high)

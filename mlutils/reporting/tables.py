@@ -102,7 +102,7 @@ def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, c
     return _grouped(_alignment(table, published, write), caption)
 
 
-def measures_html(table: pd.DataFrame, title: str = "The table") -> str:
+def measures_html(table: pd.DataFrame, title: str = "Other measures of the field") -> str:
     """Returns the other measures of the field as such a table, folded under a title; arrows say which way is better.
 
     table: as `alignment_html`, of `readouts.measures.tabulate`.
@@ -113,15 +113,20 @@ def measures_html(table: pd.DataFrame, title: str = "The table") -> str:
 
     frame = _alignment(table, None, write, digits=3)
     headings = {each.title: each.heading for each in KNOWN.values()}
-    frame.columns = [("", headings.get(metric, name)) for metric, name in frame.columns]
     fold = Markup("<details><summary>{}</summary>{}</details>")
-    return fold.format(title, Markup(_grouped(frame, "Means with 95 % intervals over documents.")))
+    return fold.format(title, Markup(_grouped(frame, "Means with 95 % intervals over documents.", headings)))
 
 
-def _grouped(frame: pd.DataFrame, caption: str) -> str:
-    """Returns the frame of `_alignment` as HTML: a group of rows a corpus and kind of method."""
+def _grouped(frame: pd.DataFrame, caption: str, headings: dict | None = None) -> str:
+    """Returns the frame of `_alignment` as HTML: a group of rows a corpus and kind of method.
+
+    headings: of one header row, by a metric's title; without them there are two rows.
+    """
     titles = frame["", "Corpus"] + ": " + frame["", "Group"].str.lower()
-    return html(frame.drop(columns=[("", "Corpus"), ("", "Group")]), caption, groups=titles.tolist())
+    frame = frame.drop(columns=[("", "Corpus"), ("", "Group")])
+    if headings:
+        frame.columns = [headings.get(metric, name) for metric, name in frame.columns]
+    return html(frame, caption, groups=titles.tolist())
 
 
 def alignment_markdown(table: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
