@@ -17,7 +17,7 @@ import pandas as pd
 from mlutils import corpora
 from mlutils.archives import SourceError
 from mlutils.metrics import PRINTED
-from mlutils.readouts import METHODS, alignment, measures, predictions
+from mlutils.readouts import alignment, measures, predictions
 from mlutils.reporting import looks, published, tables
 from mlutils.reporting.published import SIZES, corpus_title
 from mlutils.training import baselines
@@ -70,8 +70,11 @@ def show(table: pd.DataFrame, theirs: pd.DataFrame | None = None, digits: int = 
 
 def _title(method, model):
     """Returns how a row is written; a method that is not ours keeps its name."""
-    ours = method in METHODS or method.endswith(tuple(looks.VARIANTS))
-    return (looks.look(method).title if ours else method) + (f" ({model})" if model else "")
+    try:
+        name = looks.look(method).title
+    except ValueError:
+        name = method
+    return name + (f" ({model})" if model else "")
 
 
 def _read_options(text):

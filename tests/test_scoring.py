@@ -35,9 +35,11 @@ def test_what_is_printed(mine, capsys):
 
 def test_published_rows_of_other_documents_are_marked(tmp_path, capsys):
     corpus = corpora.load("mfrc", split="dev", limit=5, texts=False)
-    predictions.export(tmp_path / "mine.parquet", {("", "mine"): corpus.votes}, corpus)
+    predictions.export(tmp_path / "mine.parquet", {("", "mine_calibrated"): corpus.votes}, corpus)
     scoring.main([str(tmp_path / "mine.parquet"), "--split", "dev", "--sample", "all", "--limit", "5"])
-    assert "Published rows are of the paper's documents (SAMPLE=paper), not of these." in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Published rows are of the paper's documents (SAMPLE=paper), not of these." in printed
+    assert "| mine_calibrated " in printed  # a name like one of ours
 
 
 def test_make_hands_on_what_is_given():
