@@ -1,4 +1,4 @@
-# A word each: paper, test, lab, site, release, verify, plan, bench, smoke, unit, lint, unlock, clean.  `make paper GRID=real` runs another
+# A word each: paper, test, lab, score, site, release, verify, plan, bench, smoke, unit, lint, unlock, clean.  `make paper GRID=real` runs another
 # grid of grids/; runs that are released in data/runs are taken from there, unless FRESH=1.
 GRID ?= laptop
 PYTHON ?= python3
@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
 CONFIG = --config grid=$(GRID) $(if $(FRESH),fresh=1)
 
-.PHONY: paper test lab site release verify bench smoke unit lint plan unlock miniatures clean
+.PHONY: paper test lab score site release verify bench smoke unit lint plan unlock miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
@@ -28,6 +28,10 @@ site: .venv/ready  ## writes docs/, the static site of a grid that `make paper` 
 
 lab: .venv/ready  ## opens JupyterLab on the notebooks, with the kernel of this environment
 	@jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(LAB)
+
+score: .venv/ready  ## scores anybody's PREDICTIONS (data/README.md) beside constants, published rows and the noise floor
+	@python -m mlutils.scoring '$(PREDICTIONS)' $(if $(CORPUS),--corpus $(CORPUS)) $(if $(SPLIT),--split $(SPLIT)) \
+	  $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(OPTIONS),--options '$(OPTIONS)')
 
 test: lint smoke unit  ## everything that CI checks
 

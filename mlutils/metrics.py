@@ -30,6 +30,11 @@ class Metric:
         return "min" if self.lower_is_better else "max"
 
     @property
+    def heading(self) -> str:
+        """Returns what stands over a column: the title, and an arrow to the better side."""
+        return f"{self.title} {'↓' if self.lower_is_better else '↑'}"
+
+    @property
     def axis_label(self) -> str:
         """Returns what stands on an axis: title, unit, and which way is better."""
         unit = f", {self.unit}" if self.unit else ""
@@ -52,7 +57,7 @@ def nll(predicted: ArrayLike, reference: ArrayLike, eps: float = 1e-8) -> np.nda
     predictions are clipped to [eps, 1 - eps]. Returns (D,). Raises ValueError where shapes differ, or a number is
     missing or outside [0, 1].
     """
-    predicted, reference = _pair(predicted, reference)
+    predicted, reference = check_pair(predicted, reference)
     q = np.clip(predicted, eps, 1 - eps)
     return -(reference * np.log(q) + (1 - reference) * np.log1p(-q)).sum(axis=1)
 
@@ -63,14 +68,7 @@ def nll_single(predicted: ArrayLike, reference: ArrayLike, eps: float = 1e-8) ->
     predicted, reference: (D, L), rows sum to one; predictions are clipped to [eps, 1 - eps]. Returns (D,). Raises
     ValueError as `nll` does, and where a row does not sum to one.
     """
-    predicted, reference = _pair(predicted, reference)
-    for name, array in (("predicted", predicted), ("reference", reference)):
-        rows = np.flatnonzero(np.abs(array.sum(axis=1) - 1) > 1e-4)
-        if rows.size:
-            raise ValueError(
-                f"{name} must sum to one over the labels of a single-label set; row {rows[0]} sums to "
-                f"{array[rows[0]].sum():.4f} ({rows.size} such rows): use the method's single-label form"
-            )
+    predicted, reference = check_pair(predicted, reference, single_label=True)
     return -xlogy(reference, np.clip(predicted, eps, 1 - eps)).sum(axis=1)
 
 
@@ -79,7 +77,7 @@ def l1(predicted: ArrayLike, reference: ArrayLike) -> np.ndarray:
 
     predicted, reference: (D, L) in [0, 1]. Returns (D,). Raises ValueError as `nll` does.
     """
-    predicted, reference = _pair(predicted, reference)
+    predicted, reference = check_pair(predicted, reference)
     return np.abs(predicted - reference).sum(axis=1)
 
 
@@ -89,7 +87,7 @@ def example_f1(predicted: ArrayLike, reference: ArrayLike, threshold: float = 0.
     A = labels chosen by at least half of the annotators, B = labels predicted with at least `threshold`.
     predicted, reference: (D, L) in [0, 1]. Returns (D,). Raises ValueError as `nll` does.
     """
-    predicted, reference = _pair(predicted, reference)
+    predicted, reference = check_pair(predicted, reference)
     chosen, said = label_set(reference), label_set(predicted, threshold)
     size = chosen.sum(axis=1) + said.sum(axis=1)
     return np.where(size == 0, 1.0, 2 * (chosen & said).sum(axis=1) / np.maximum(size, 1))
@@ -102,7 +100,7 @@ def accuracy_single(predicted: ArrayLike, reference: ArrayLike) -> np.ndarray:
     tied labels, so a uniform prediction scores 1/L. predicted, reference: (D, L). Returns (D,) in [0, 1]. Raises
     ValueError as `nll` does.
     """
-    predicted, reference = _pair(predicted, reference)
+    predicted, reference = check_pair(predicted, reference)
     chosen = reference >= reference.max(axis=1, keepdims=True) - TIE
     said = predicted >= predicted.max(axis=1, keepdims=True) - TIE
     return (chosen & said).sum(axis=1) / (chosen.sum(axis=1) * said.sum(axis=1))
@@ -114,7 +112,7 @@ def macro_f1(predicted: ArrayLike, reference: ArrayLike, threshold: float = 0.5,
     Labels neither chosen nor predicted anywhere are left out of the mean; NaN where that leaves no label. predicted,
     reference: (D, L); in single-label sets the first of tied labels counts. Raises ValueError as `nll` does.
     """
-    predicted, reference = _pair(predicted, reference)
+    predicted, reference = check_pair(predicted, reference)
     if single_label:
         chosen, said = (np.eye(array.shape[1], dtype=bool)[array.argmax(axis=1)] for array in (reference, predicted))
     else:
@@ -133,7 +131,7 @@ def corrected_squared_error(predicted: ArrayLike, votes: ArrayLike, annotators: 
     Where documents were chosen by their votes it is biased for all methods alike; read it beside the noise floor's.
     Raises ValueError as `nll` does.
     """
-    predicted, votes = _pair(predicted, votes)
+    predicted, votes = check_pair(predicted, votes)
     annotators = np.asarray(annotators)
     if annotators.shape != votes.shape[:1]:
         raise ValueError(f"annotators must have shape {votes.shape[:1]}, one number a document; got {annotators.shape}")
@@ -227,7 +225,11 @@ def _values(values):
     return values
 
 
-def _pair(predicted, reference):
+def check_pair(predicted: ArrayLike, reference: ArrayLike, single_label: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both as arrays (D, L) in [0, 1], in single-label sets of rows that sum to one.
+
+    Raises ValueError where shapes differ, a number is missing or out of range, or a row does not sum to one.
+    """
     predicted, reference = np.asarray(predicted, dtype=float), np.asarray(reference, dtype=float)
     if predicted.ndim != 2 or predicted.shape != reference.shape:
         raise ValueError(
@@ -240,5 +242,12 @@ def _pair(predicted, reference):
             raise ValueError(
                 f"{name} is missing or outside [0, 1] in {rows.size} rows (first {rows[:5].tolist()}): "
                 "keep the documents with votes (Corpus.has_votes) and check the method"
+            )
+    for name, array in (("predicted", predicted), ("reference", reference)) if single_label else ():
+        rows = np.flatnonzero(np.abs(array.sum(axis=1) - 1) > 1e-4)
+        if rows.size:
+            raise ValueError(
+                f"{name} must sum to one over the labels of a single-label set; row {rows[0]} sums to "
+                f"{array[rows[0]].sum():.4f} ({rows.size} such rows): use the method's single-label form"
             )
     return predicted, reference

@@ -67,7 +67,8 @@ def simulate(
 
     votes: (D, L), annotators: (D,), prior from `fit_prior`; functions: name -> f(predicted (D, L), votes (D, L)) ->
     (D,), any of mlutils.metrics. Returns name -> (D,), to be averaged and bootstrapped like the scores of any other
-    method. Raises ValueError as `fit_prior` does, and where the labels are not those of the prior.
+    method; or, of a function that returns another shape, its mean over the draws in that shape. Raises ValueError as
+    `fit_prior` does, and where the labels are not those of the prior.
     """
     votes = np.asarray(votes, dtype=float)
     counts = _counts(votes, annotators, prior.single_label)
@@ -78,7 +79,7 @@ def simulate(
     rng = np.random.default_rng(seed)
     likelihoods = _log_likelihoods(counts[:, :, None], np.log(prior.weights), prior.alphas)  # (D, P, components)
     upto = softmax(likelihoods, axis=-1).cumsum(axis=-1)[..., :-1]  # (D, P, components - 1)
-    totals = {name: np.zeros(len(votes)) for name in functions}
+    totals = dict.fromkeys(functions, 0.0)
     for _ in range(draws):
         component = (rng.random(upto.shape[:2] + (1,)) >= upto).sum(axis=-1)  # (D, P)
         alphas = prior.alphas[np.arange(len(prior.alphas)), component]  # (D, P, K)
@@ -86,7 +87,7 @@ def simulate(
         shares = gammas / gammas.sum(axis=-1, keepdims=True)
         predicted = shares[:, 0] if prior.single_label else shares[..., 0]  # (D, L)
         for name, function in functions.items():
-            totals[name] += function(predicted, votes)
+            totals[name] = totals[name] + function(predicted, votes)
     return {name: total / draws for name, total in totals.items()}
 
 

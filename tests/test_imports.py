@@ -7,13 +7,25 @@ import pytest
 from mlutils import fingerprints, paths
 
 FILES = sorted((paths.ROOT / "mlutils").rglob("*.py"))
-LIGHT = ("readouts", "metrics", "noise_floor", "traces", "corpora", "sources", "archives", "capacity", "paths")
+LIGHT = (
+    "readouts",
+    "metrics",
+    "measures",
+    "noise_floor",
+    "traces",
+    "corpora",
+    "sources",
+    "archives",
+    "capacity",
+    "paths",
+)
 FORBIDDEN = {
     "corpora": ("tracing", "training", "readouts", "reporting", "traces", "runs"),
     "tracing": ("training", "readouts", "reporting"),
     "readouts": ("tracing", "training", "reporting"),
     "reporting": ("tracing", "training"),
     "metrics": ("corpora", "tracing", "training", "readouts", "reporting"),
+    "measures": ("corpora", "tracing", "training", "readouts", "reporting"),
 }
 
 

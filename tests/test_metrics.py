@@ -219,4 +219,5 @@ def test_paired_difference():
 def test_metrics_are_written_with_unit_and_direction():
     assert metrics.METRICS["nll"].axis_label == "NLL, nats (lower is better)"
     assert metrics.METRICS["f1"].axis_label == "Example-F1 (higher is better)"
+    assert (metrics.METRICS["nll"].heading, metrics.METRICS["f1"].heading) == ("NLL ↓", "Example-F1 ↑")
     assert metrics.PRINTED == ("nll", "l1", "f1")

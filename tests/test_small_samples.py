@@ -4,8 +4,10 @@ import pandas as pd
 import papermill
 import pytest
 
-from mlutils import paths
+from mlutils import paths, scoring
 from mlutils.files import read_json
+
+KEYS = ["corpus", "documents", "model", "method", "metric"]
 
 
 def execute(notebook, folder, monkeypatch, **parameters):
@@ -38,3 +40,11 @@ def test_rows_that_cannot_be_fitted_are_left_out_and_named(tmp_path, monkeypatch
     assert not set(named["method"]) & set(table["method"])
     assert {"unary_breakdown", "hard_predictions", "base_rate", "noise_floor"} <= set(table["method"])
     assert set(table["n"]) == {limit}
+    # what stands in the notebook's tables is what its file of predictions scores elsewhere
+    scored = scoring.score(tmp_path / "alignment" / "predictions.parquet", **drawn)
+    for name, found in zip(("alignment", "measures"), scored, strict=True):
+        table = pd.read_csv(tmp_path / "alignment" / f"{name}.csv", dtype={"model": str}, keep_default_na=False)
+        numbers = ["mean", "low", "high", "n"]
+        ours, theirs = (each.set_index(KEYS)[numbers].sort_index() for each in (table, found))
+        assert list(ours.index) == list(theirs.index)
+        assert ours.apply(pd.to_numeric).to_numpy() == pytest.approx(theirs.to_numpy(float), rel=1e-5, nan_ok=True)

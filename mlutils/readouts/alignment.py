@@ -1,6 +1,6 @@
 """Alignment with annotators: scores of many methods on the same documents, as one tidy table (Tables 2 and 5)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -43,11 +43,16 @@ def score(predicted: ArrayLike, corpus: Corpus, threshold: float = 0.5) -> dict[
     return {name: function(predicted, corpus.votes) for name, function in functions(corpus, threshold).items()}
 
 
-def score_noise_floor(corpus: Corpus, train: Corpus, seed: int = 0) -> dict[str, np.ndarray]:
-    """Returns the expected scores of a perfect predictor; the prior of the true shares is learnt from `train`."""
+def score_noise_floor(
+    corpus: Corpus, train: Corpus, seed: int = 0, wanted: Mapping[str, Callable] | None = None, draws: int = 200
+) -> dict[str, np.ndarray]:
+    """Returns the expected scores of a perfect predictor; the prior of the true shares is learnt from `train`.
+
+    wanted: by name, as `noise_floor.simulate` takes them; those of `functions` otherwise.
+    """
     natural = train.has_votes & (train.annotators > 0)
     prior = noise_floor.fit_prior(train.votes[natural], train.annotators[natural], corpus.single_label)
-    return noise_floor.simulate(corpus.votes, corpus.annotators, prior, functions(corpus), seed=seed)
+    return noise_floor.simulate(corpus.votes, corpus.annotators, prior, wanted or functions(corpus), draws, seed)
 
 
 def describe_documents(corpus: Corpus, conventions: str = "ours") -> str:

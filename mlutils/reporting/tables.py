@@ -8,6 +8,7 @@ import pandas as pd
 from IPython import get_ipython
 from markupsafe import Markup, escape
 
+from mlutils.measures import MEASURES
 from mlutils.metrics import METRICS
 from mlutils.reporting.looks import GROUPS, look, order
 from mlutils.reporting.published import SIZES, corpus_title
@@ -15,6 +16,7 @@ from mlutils.reporting.published import SIZES, corpus_title
 MISSING = "–"  # ours is unknown
 ABSENT = "N/A"  # the paper has no such number
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( ?%)?\*?( ?\[[^\]]*\])?( \([^)]*\))?|–|N/A|")  # with an interval, with a count
+KNOWN = METRICS | MEASURES
 SHOWN = 60  # rows of a frame that a notebook shows at most
 
 
@@ -97,9 +99,34 @@ def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, c
         mean = Markup("<strong>{}</strong>").format(mean) if best else escape(mean)
         return Markup("{} <small>{}</small>").format(mean, interval) if interval else mean
 
-    frame = _alignment(table, published, write)
+    return _grouped(_alignment(table, published, write), caption)
+
+
+def measures_html(table: pd.DataFrame, title: str = "Other measures of the field") -> str:
+    """Returns the other measures of the field as such a table, folded under a title; arrows say which way is better.
+
+    table: as `alignment_html`, of `readouts.measures.tabulate`.
+    """
+
+    def write(mean: str, interval: str, best: bool) -> Markup:
+        return Markup("{} <small>{}</small>").format(mean, interval) if interval else Markup.escape(mean)
+
+    frame = _alignment(table, None, write, digits=3)
+    headings = {each.title: each.heading for each in KNOWN.values()}
+    fold = Markup("<details><summary>{}</summary>{}</details>")
+    return fold.format(title, Markup(_grouped(frame, "Means with 95 % intervals over documents.", headings)))
+
+
+def _grouped(frame: pd.DataFrame, caption: str, headings: dict | None = None) -> str:
+    """Returns the frame of `_alignment` as HTML: a group of rows a corpus and kind of method.
+
+    headings: of one header row, by a metric's title; without them there are two rows.
+    """
     titles = frame["", "Corpus"] + ": " + frame["", "Group"].str.lower()
-    return html(frame.drop(columns=[("", "Corpus"), ("", "Group")]), caption, groups=titles.tolist())
+    frame = frame.drop(columns=[("", "Corpus"), ("", "Group")])
+    if headings:
+        frame.columns = [headings.get(metric, name) for metric, name in frame.columns]
+    return html(frame, caption, groups=titles.tolist())
 
 
 def alignment_markdown(table: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
@@ -113,7 +140,7 @@ def alignment_markdown(table: pd.DataFrame, published: pd.DataFrame | None = Non
     return markdown(frame.set_axis(names, axis=1))
 
 
-def _alignment(table: pd.DataFrame, published: pd.DataFrame | None, write: Callable) -> pd.DataFrame:
+def _alignment(table: pd.DataFrame, published: pd.DataFrame | None, write: Callable, digits: int = 2) -> pd.DataFrame:
     """Returns Corpus, Group, Method, Model, and of each metric ours, 8B and 70B, as texts; columns of two levels."""
     needed = ["corpus", "model", "method", "metric", "mean", "low", "high", "n"]
     if missing := [column for column in needed if column not in table]:
@@ -125,9 +152,9 @@ def _alignment(table: pd.DataFrame, published: pd.DataFrame | None, write: Calla
     if table.duplicated(keys).any():
         twice = table[table.duplicated(keys)].iloc[0]
         raise ValueError("two rows for " + ", ".join(f"{key} {twice[key]!r}" for key in keys))
-    metrics = [metric for metric in METRICS if metric in set(table["metric"])]
+    metrics = [metric for metric in KNOWN if metric in set(table["metric"])]
     if unknown := set(table["metric"]) - set(metrics):
-        raise ValueError(f"unknown metrics {sorted(unknown)}; METRICS has {list(METRICS)}")
+        raise ValueError(f"unknown metrics {sorted(unknown)}; METRICS and MEASURES have {list(KNOWN)}")
     theirs = {} if published is None else _lookup(published, ["corpus", "method", "metric", "model"])
     printed = set() if published is None else set(published["metric"])
     rows = []
@@ -144,10 +171,10 @@ def _alignment(table: pd.DataFrame, published: pd.DataFrame | None, write: Calla
             row = {("", "Corpus"): head, ("", "Group"): GROUPS[look(method).group]}
             row |= {("", "Method"): look(method).title, ("", "Model"): model or MISSING}
             for metric in metrics:
-                row[METRICS[metric].title, "ours"] = write(*_ours(ours.get((model, method, metric))))
+                row[KNOWN[metric].title, "ours"] = write(*_ours(ours.get((model, method, metric)), digits))
                 for name, size in SIZES.items() if metric in printed else ():
                     beside = theirs.get((corpus, method, metric, name))
-                    row[METRICS[metric].title, size] = ABSENT if beside is None else f"{beside.value:.2f}"
+                    row[KNOWN[metric].title, size] = ABSENT if beside is None else f"{beside.value:.2f}"
             rows.append(row)
     columns = pd.MultiIndex.from_tuples(rows[0])
     return pd.DataFrame([list(row.values()) for row in rows], columns=columns, dtype=object)  # Markup is kept
@@ -157,12 +184,12 @@ def _lookup(frame: pd.DataFrame, keys: Sequence[str]) -> dict:
     return {tuple(getattr(row, key) for key in keys): row for row in frame.itertuples()}
 
 
-def _ours(row) -> tuple[str, str, bool]:
+def _ours(row, digits: int) -> tuple[str, str, bool]:
     if row is None or np.isnan(row.mean):
         return MISSING if row is None else ABSENT, "", False
     known = not np.isnan([row.low, row.high]).any()
-    interval = f"[{row.low:.2f}, {row.high:.2f}]" if known else ""
-    return f"{row.mean:.2f}", interval, bool(getattr(row, "best", False))
+    interval = f"[{row.low:.{digits}f}, {row.high:.{digits}f}]" if known else ""
+    return f"{row.mean:.{digits}f}", interval, bool(getattr(row, "best", False))
 
 
 def interval(mean: float, low: float, high: float, digits: int = 2) -> str:

@@ -148,6 +148,21 @@ def test_alignment_markdown_is_a_regular_table():
     ]
 
 
+def test_other_measures_are_folded_and_say_which_way_is_better():
+    rows = [("", "zeros", "dist_ce", 0.1451, 0.1294, 0.1626), ("", "zeros", "soft_micro_f1", 0.0, 0.0, 0.0)]
+    rows += [("", "zeros", "entropy_correlation", np.nan, np.nan, np.nan)]
+    rows += [("small", "unary_breakdown", "dist_ce", 0.2, 0.1, 0.3)]
+    table = pd.DataFrame(rows, columns=["model", "method", "metric", "mean", "low", "high"])
+    table = table.assign(corpus="mfrc", documents="paper", n=190)
+    soup = BeautifulSoup(tables.measures_html(table, "Other <measures>"), "html.parser")
+    assert soup.details.summary.get_text() == "Other <measures>" and soup.details.find("table")
+    heads = [th.get_text() for th in soup.select("th[scope=col]")]
+    assert heads == ["Method", "Model", "DistCE ↓", "Soft micro F1 ↑", "Entropy correlation ↑"]
+    assert cells(row_of(soup, "All zeros"))[2:] == ["0.145 [0.129, 0.163]", "0.000 [0.000, 0.000]", "N/A"]
+    assert cells(row_of(soup, "Unary breakdown"))[2:] == ["0.200 [0.100, 0.300]", "–", "–"]
+    assert "<script" not in tables.measures_html(table.replace({"model": {"small": BAD}}))
+
+
 def test_alignment_refuses_bad_tables():
     table = alignment_table()
     with pytest.raises(ValueError, match="'low'"):
