@@ -1,5 +1,6 @@
-# A word each: paper, test, lab, site, release, verify, plan, bench, smoke, unit, lint, unlock, clean.  `make paper GRID=real` runs another
-# grid of grids/; runs that are released in data/runs are taken from there, unless FRESH=1.
+# A word each: paper, test, lab, check-corpus, site, release, verify, plan, bench, smoke, unit, lint, unlock, clean.
+# `make paper GRID=real` runs another grid of grids/; runs that are released in data/runs are taken from there, unless
+# FRESH=1.
 GRID ?= laptop
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +10,7 @@ export PYTHONUTF8 := 1
 SNAKE := snakemake --profile profiles/local --resources gpu=$(if $(shell command -v nvidia-smi),1,2)
 CONFIG = --config grid=$(GRID) $(if $(FRESH),fresh=1)
 
-.PHONY: paper test lab site release verify bench smoke unit lint plan unlock miniatures clean
+.PHONY: paper test lab check-corpus site release verify bench smoke unit lint plan unlock miniatures clean
 .DELETE_ON_ERROR:
 
 paper: .venv/ready  ## runs a grid and builds the page that readers see
@@ -22,6 +23,9 @@ release: .venv/ready  ## keeps finished runs of a grid in data/runs, from where 
 
 verify: .venv/ready  ## asks models again about DOCUMENTS documents of every released trace of a grid, and compares
 	@python -m mlutils.tracing.verification $(GRID) $(or $(DOCUMENTS),5)
+
+check-corpus: .venv/ready  ## describes NAME, of data/corpora or a path: statistics, the prompt, tokens of MODEL, unread rows
+	@python -m mlutils.tracing.corpus_check "$(NAME)" "$(MODEL)" "$(OPTIONS)"
 
 site: .venv/ready  ## writes docs/, the static site of a grid that `make paper` has built
 	@python -m mlutils.reporting.site $(GRID)

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from mlutils import paths
+from mlutils.lines import Lined, read_lined
 from mlutils.parameters import Parameter, ParameterError, complete, find_problems, nearest, read_parameters
 
 LONGEST = 255  # bytes of a folder's name that file systems take
@@ -22,10 +21,6 @@ NOT_HERE = {
     "folder": "the Snakefile sets it",
     "reads": "it is a mapping of the block: reads: {10_trace: []}",
     "grid": "it is the file's name, leave it out",
-}
-NUMBERS = {  # of YAML 1.2 and JSON; PyYAML's are those of YAML 1.1: 1e-3 is text there, 010 eight, 1:30 ninety
-    "tag:yaml.org,2002:int": (int, r"[-+]?\d+$"),
-    "tag:yaml.org,2002:float": (float, r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$"),
 }
 
 
@@ -42,34 +37,6 @@ class Point:
     @property
     def key(self) -> str:
         return f"{self.notebook}/{self.name}"
-
-
-class _Mapping(dict):
-    """A mapping of a grid file, with the line where it begins and those of its keys."""
-
-    line = 0
-    lines: Mapping[object, int] = {}
-
-
-class _Loader(yaml.SafeLoader):
-    """Keeps lines, and reads numbers as YAML 1.2 does."""
-
-    def construct_lines(self, node):
-        made = _Mapping()
-        yield made
-        made.update(self.construct_mapping(node))  # puts what is merged (<<) into the node
-        made.line = node.start_mark.line + 1
-        made.lines = {self.construct_object(key): key.start_mark.line + 1 for key, _ in node.value}
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_lines)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag not in {*NUMBERS, "tag:yaml.org,2002:timestamp"}]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _tag, (_kind, _form) in NUMBERS.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(_form), list("-+.0123456789"))
-    _Loader.add_constructor(_tag, lambda loader, node, kind=_kind: kind(node.value))
 
 
 def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, Point]:
@@ -138,26 +105,15 @@ def read_grid(path: Path | str, results: Path | str | None = None) -> dict[str, 
     return points
 
 
-def _read_blocks(path: Path, problems: list) -> list[tuple[str, _Mapping]]:
+def _read_blocks(path: Path, problems: list) -> list[tuple[str, Lined]]:
     """Returns notebook and block of each block of a file; raises ParameterError where it is no YAML."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        root = loader.get_single_node()
-        problems += _find_repeated(root)
-        data = loader.construct_document(root) if root else None
+        data = read_lined(path, problems, ParameterError)
     except FileNotFoundError:
         grids = sorted(each.stem for each in paths.GRIDS.glob("*.yaml"))
         there = f"grids/ holds {', '.join(grids)}"
         raise ParameterError(f"{path} is not there{nearest(path.stem, grids)}; {there}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ParameterError(f"{path}:{line}: not UTF-8 ({error.reason}): save the file in UTF-8") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        text = getattr(error, "problem", None) or str(error)
-        hint = ": indent by spaces, not tabs" if "\\t" in text else ""
-        raise ParameterError(f"{path}:{mark.line + 1 if mark else 1}: {text}{hint}") from error
-    if not isinstance(data, _Mapping) or not isinstance(data.get("runs"), _Mapping) or not data["runs"]:
+    if not isinstance(data, Lined) or not isinstance(data.get("runs"), Lined) or not data["runs"]:
         had = f" (is runs meant, where {', '.join(map(str, data))} stands?)" if isinstance(data, dict) and data else ""
         raise ParameterError(f"{path}:1: a grid is `runs:`, and under it notebooks with their parameters{had}")
     for name in data:
@@ -177,8 +133,8 @@ def _read_blocks(path: Path, problems: list) -> list[tuple[str, _Mapping]]:
             problems.append((line, f"{notebook} has an empty list of blocks and runs nothing"))
         for part in parts:
             if part is None:
-                part = _Mapping()
-            if isinstance(part, _Mapping):
+                part = Lined()
+            if isinstance(part, Lined):
                 part.line = part.line or line
                 blocks.append((str(notebook), part))
             else:
@@ -186,28 +142,7 @@ def _read_blocks(path: Path, problems: list) -> list[tuple[str, _Mapping]]:
     return blocks
 
 
-def _find_repeated(root: yaml.Node | None) -> Iterable[tuple[int, str]]:
-    """Yields line and problem of each key that a mapping has twice: YAML would take the last."""
-    seen, left = set(), [root] if root else []
-    while left:
-        node = left.pop()
-        if id(node) in seen or isinstance(node, yaml.ScalarNode):
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            left += node.value
-            continue
-        left += [value for _, value in node.value]
-        first: dict[str, int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            line = key.start_mark.line + 1
-            if key.value in first:
-                yield line, f"{key.value} is there twice, first in line {first[key.value]}: join them (blocks of one "
-                "notebook are a list, several anchors <<: [*a, *b])"
-            first.setdefault(key.value, line)
-
-
-def _combine(block: _Mapping, problems: list) -> Iterable[tuple[list[str], dict, dict[str, int]]]:
+def _combine(block: Lined, problems: list) -> Iterable[tuple[list[str], dict, dict[str, int]]]:
     """Yields for each point the names that its axes set, its parameters, and the line of each."""
     fixed, lines, axes = {}, {}, {}
     for axis, values in block.items():
@@ -220,7 +155,7 @@ def _combine(block: _Mapping, problems: list) -> Iterable[tuple[list[str], dict,
         if not values:
             problems.append((line, f"{axis} is an axis without values and runs nothing: give it some or leave it out"))
         axes[axis] = [
-            (value, value.lines) if isinstance(value, _Mapping) else ({axis: value}, {axis: line}) for value in values
+            (value, value.lines) if isinstance(value, Lined) else ({axis: value}, {axis: line}) for value in values
         ]
     order = [*fixed, *axes]  # what stands behind wins
     for name, other in itertools.permutations(order, 2):
@@ -238,21 +173,21 @@ def _combine(block: _Mapping, problems: list) -> Iterable[tuple[list[str], dict,
         yield [name for values, _ in chosen for name in values if name in given], given, places
 
 
-def _read_wanted(block: _Mapping, before: list[Point], known: list[Parameter], problems: list) -> dict[str, dict]:
+def _read_wanted(block: Lined, before: list[Point], known: list[Parameter], problems: list) -> dict[str, dict]:
     """Returns for each notebook that a block reads the parameters in which runs agree, with values or None."""
     reads = block.get("reads", {})
     own = {parameter.name for parameter in known}
-    if "reads" in block and (not isinstance(reads, _Mapping) or "reads" not in own):
+    if "reads" in block and (not isinstance(reads, Lined) or "reads" not in own):
         why = "must be a mapping, e.g. {10_trace: [corpus]}" if "reads" in own else "is no parameter of this notebook"
         problems.append((block.lines["reads"], f"reads: {reads!r} {why}"))
         return {}
     wanted = {}
     for source, names in reads.items():
         line = reads.lines[source]
-        if not isinstance(names, list | _Mapping) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list | Lined) or not all(isinstance(name, str) for name in names):
             problems.append((line, f"reads: {source}: {names!r} must be names of parameters, [] for all runs"))
             continue
-        agreement = dict(names) if isinstance(names, _Mapping) else dict.fromkeys(names)
+        agreement = dict(names) if isinstance(names, Lined) else dict.fromkeys(names)
         other = next((point for point in before if point.notebook == source), None)
         theirs = {parameter.name: parameter for parameter in read_parameters(source)} if other else {}
         wrong = []

@@ -1,9 +1,10 @@
 """Parameters: what a notebook may be given, and whether what it is given is that.
 
 It stands in the notebook's cell tagged `parameters`: one a line, typed, with a comment. The part of the comment before
-a semicolon lists the choices, if it holds ` | `, or says the range of a number: `1 or more`, `above 0`, `0 to 1`,
-`above 0 to 1`, `0 to below 1`. Of texts it says how many there must be: `reads: list[str] = []  # 1 or more; folders`
-must be given, as its default is none.
+a semicolon lists the choices, if it holds ` | `, or names the folder whose files they are (`a file of data/corpora`:
+without the ending, or any path), or says the range of a number: `1 or more`, `above 0`, `0 to 1`, `above 0 to 1`, `0 to
+below 1`. Of texts it says how many there must be: `reads: list[str] = []  # 1 or more; folders` must be given, as its
+default is none.
 """
 
 import ast
@@ -19,6 +20,7 @@ from mlutils import paths
 NUMBER = r"\d+(?:\.\d+)?"
 RANGE = re.compile(rf"(above )?({NUMBER})(?: (or more)| to (below )?({NUMBER}))?")
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # a number that YAML 1.1 reads as text, unless as 1.0e-3
+FILES = "a file of "
 HINTS = {  # what papermill and grids make of a value that is meant otherwise
     "list": "a list is given with -y '{{{name}: [...]}}', as -p makes a text of it, and in a grid as [[...]]",
     "dict": "a mapping is given with -y '{{{name}: {{...}}}}', as -p makes a text of it",
@@ -43,6 +45,8 @@ class Parameter:
     @property
     def choices(self) -> list[str]:
         """Returns the values that the comment allows; none listed means any."""
+        if self._allowed.startswith(FILES):
+            return sorted(path.stem for path in (paths.ROOT / self._allowed.removeprefix(FILES)).glob("*.yaml"))
         return [choice.strip() for choice in self._allowed.split(" | ")] if " | " in self._allowed else []
 
     @property
@@ -74,7 +78,8 @@ class Parameter:
                 few = not self._is_in_range(len(value))
                 return f"{self.name}={value!r} must be {self.range} ({self.comment})" if few else None
         for each in value if isinstance(value, list) else [value]:
-            if self.choices and str(each) not in self.choices:
+            is_path = self._allowed.startswith(FILES) and str(each).endswith(".yaml")
+            if self.choices and str(each) not in self.choices and not is_path:
                 return f"{self.name}={each!r} must be one of {', '.join(self.choices)}{nearest(each, self.choices)}"
             if self.range and not self._is_in_range(each):
                 about = self.comment.partition(";")[2].strip()

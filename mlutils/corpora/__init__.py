@@ -5,7 +5,6 @@ import functools
 import hashlib
 import inspect
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from mlutils import sources
-from mlutils.corpora import boxes, hatexplain, labels, msp_podcast, sampling, tabular, vignettes
+from mlutils.corpora import boxes, descriptions, hatexplain, labels, msp_podcast, sampling, tabular, vignettes
 from mlutils.corpora.agreement import describe
-from mlutils.corpora.corpus import Corpus, EmptyError, concatenate, parts
+from mlutils.corpora.corpus import Corpus, EmptyError, concatenate, parts, plain
+from mlutils.corpora.descriptions import names, short_name, title
 from mlutils.sources import SourceError
 
 __all__ = [
-    "NAMES",
     "Corpus",
     "add_gold",
     "describe",
@@ -28,11 +27,14 @@ __all__ = [
     "is_ours",
     "join_released",
     "load",
+    "names",
     "plain",
     "release_labels",
     "reserve",
+    "short_name",
     "split_training",
     "text_marks",
+    "title",
     "training_documents",
     "why_withheld",
 ]
@@ -42,20 +44,11 @@ def _load_vignettes(split: str = "dev", generator_seed: int = 0) -> Corpus:
     return concatenate([vignettes.load(part, seed=generator_seed) for part in parts(split)], split)
 
 
-READERS = {
+READERS = {  # of corpora that are no tables, by `reader` in their files
     "vignettes": _load_vignettes,
-    "goemotions": tabular.load_goemotions,
-    "mfrc": tabular.load_mfrc,
-    "semeval": tabular.load_semeval,
     "hatexplain": hatexplain.load,
     "boxes": boxes.load,
     "msp_podcast": msp_podcast.load,
-}
-NAMES = tuple(READERS)
-WITHHELD = {  # corpora whose labels no other repository may hold, and why; of Boxes, the official ones
-    "semeval": "the terms of SemEval-2018 Task 1 forbid to redistribute its data",
-    "boxes": "its authors ask not to put the unpacked files into any repository",
-    "msp_podcast": "it is licensed by UT Dallas",
 }
 
 
@@ -70,20 +63,19 @@ def load(
 ) -> Corpus:
     """Returns a corpus, or a sample of it.
 
-    split: train, dev, test, dev+test or all. sample: all, uniform, multilabel, paper or paper_multilabel (the last two
-    look for the published ids in all splits at hand, whatever `split` says). limit: at most so many documents. seed: of
-    the sample; synthetic corpora have their own `generator_seed`, so that another sample is of the same documents.
-    texts: False: released labels will do (`labels`), where the files are not at hand; nothing is downloaded then.
-    options: of the reader, e.g. annotations="subset" (GoEmotions), source="official" (Boxes). Raises ValueError for a
+    name: of `data/corpora`, or the path of such a file. split: train, dev, test, dev+test or all. sample: all, uniform,
+    multilabel, paper or paper_multilabel (the last two look for the published ids in all splits at hand, whatever
+    `split` says). limit: at most so many documents. seed: of the sample; synthetic corpora have their own
+    `generator_seed`, so that another sample is of the same documents. texts: False: released labels will do (`labels`),
+    where the files are not at hand; nothing is downloaded then.
+    options: of the corpus, e.g. annotations="subset" (GoEmotions), source="official" (Boxes). Raises ValueError for a
     name, option or value that does not exist and for a sample without documents, EmptyError for a split without them,
     SourceError where a file cannot be had.
     """
-    reader = _reader(name, options, texts)
     if sample in sampling.PAPER_SETS:
-        split = "all"
-        if name == "goemotions":
-            options.setdefault("only_voted", False)  # the paper's comments, voted on in the file at hand or not
-    whole = reader(split, **options)
+        split, options = "all", {**descriptions.read(name).data.get("paper", {}), **options}
+    reader = _reader(name, options, texts)
+    whole = reader(split)
     drawn = sampling.sample_corpus(whole, sample, limit, seed)
     if not len(drawn):
         raise ValueError(
@@ -95,12 +87,21 @@ def load(
 
 def is_ours(name: str, options: Mapping | None = None) -> bool:
     """Returns whether a corpus was written here, so that its texts may be shown anywhere."""
-    return name == "vignettes" or (name == "boxes" and (options or {}).get("source", "generated") == "generated")
+    try:
+        return descriptions.read(name).choose(options or {}).data.get("ours", False)
+    except SourceError:
+        return False
 
 
 def why_withheld(name: str, options: Mapping | None = None) -> str:
     """Returns why labels and votes of a corpus may stand in no other repository; empty where they may."""
-    return "" if is_ours(name, options) else WITHHELD.get(name, "")
+    if is_ours(name, options):
+        return ""
+    try:
+        about = descriptions.read(name).data
+    except SourceError as error:
+        return str(error)
+    return about.get("withheld", "" if "licence" in about else "its file names no licence that allows it")
 
 
 def join_released(documents: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
@@ -130,7 +131,7 @@ def join_released(documents: pd.DataFrame, settings: Mapping) -> pd.DataFrame:
     if changed:
         raise ValueError(
             f"{name} at hand has another text of document {', '.join(changed[:3])} than was traced ({len(changed)} of "
-            f"{len(documents)} differ): take the edition that data/sources.yaml names"
+            f"{len(documents)} differ): take the edition that its file names"
         )
     joined = documents.assign(text=texts)
     if "gold" not in joined:
@@ -145,19 +146,25 @@ def _load_once(name: str, sample: str, options: str) -> Corpus:
 
 
 def _reader(name, options, texts=True):
-    if name not in READERS:
-        raise ValueError(f"no corpus is called {name!r}; there is {', '.join(NAMES)}")
-    allowed = [option for option in inspect.signature(READERS[name]).parameters if option != "split"]
+    about = descriptions.read(name)
+    made = READERS.get(about.data.get("reader"))
+    allowed = inspect.signature(made).parameters if made else about.data.get("options", {})
+    allowed = [option for option in allowed if option != "split"]
     unknown = [option for option in options if option not in allowed]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(allowed) or 'none'}")
-    return READERS[name] if texts else functools.partial(_read_or_labels, name)
+    about = about.choose(options)
+    if made is None:
+        read = functools.partial(tabular.load, about)
+    else:
+        read = functools.partial(made, **{**options, **about.options})
+    return read if texts else functools.partial(_read_or_labels, name, read, options)
 
 
-def _read_or_labels(name, split, **options):
+def _read_or_labels(name, read, options, split):
     with sources.at_hand_only():
         try:
-            return READERS[name](split, **options)
+            return read(split)
         except SourceError:
             return labels.read(name, split, options)
 
@@ -185,11 +192,10 @@ def training_documents(corpus: Corpus, *others: Corpus, **options) -> Corpus:
     nothing is left, or where the labels differ (Boxes: objects are disjoint between splits).
     """
     reader = _reader(corpus.name, options, corpus.texts)
-    small = corpus.name == "goemotions" and options.get("annotations") == "subset"
-    small |= corpus.name == "hatexplain" and hatexplain.resolve(options.get("files", "auto")) == "parts"
-    for split in ("all",) if small else ("train", "all"):
+    few = descriptions.read(corpus.name).choose(options).data.get("training") == "all"
+    for split in ("all",) if few else ("train", "all"):
         try:
-            candidates = reader(split, **options)
+            candidates = reader(split)
         except EmptyError:
             if split == "all":
                 raise
@@ -222,12 +228,14 @@ def split_training(training: Corpus) -> tuple[Corpus, Corpus]:
 def add_gold(training: Corpus, others: Sequence[Corpus], limit: int, seed: int = 0) -> Corpus:
     """Returns the training documents and, behind them, at most `limit` of which only gold sets are known, as votes.
 
-    They are of the filtered train split, drawn by seed, and in none of `others`; their number of annotators is 0.
-    Raises ValueError for corpora other than GoEmotions, whose votes come with all documents or none.
+    They are of the train split by the options `gold_only` of the corpus's file, drawn by seed, and in none of `others`;
+    their number of annotators is 0. Raises ValueError for corpora without such, as their votes come with all documents
+    or none.
     """
-    if training.name != "goemotions":
+    known = descriptions.read(training.name).data.get("gold_only")
+    if known is None:
         raise ValueError(f"{training.name} has no further documents with gold sets only: leave gold_limit at 0")
-    known = READERS[training.name]("train", annotations="none")
+    known = load(training.name, "train", **known)
     rows = np.flatnonzero(find_untested(known, training, *others))
     known = known.take(np.random.default_rng(seed).permutation(rows)[:limit])
     return concatenate([training, replace(known, votes=known.gold.astype(float))], training.split)
@@ -246,11 +254,6 @@ def reserve(tested: Corpus, limit: int | None = None, seed: int = 0, **options) 
             f"sample {tested.sample!r} is: take another sample, or none (reserve=0, fit_on='tested')"
         )
     return drawn.take(np.arange(len(drawn)), "reserve")
-
-
-def plain(text: str) -> str:
-    """Returns a text as copies are told by: without regard to case and white space."""
-    return re.sub(r"\s+", " ", text).strip().casefold()
 
 
 def text_marks(corpus: Corpus) -> list[str]:

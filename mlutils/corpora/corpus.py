@@ -1,6 +1,7 @@
 """A corpus: documents, labels, and what annotators said about them."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mlutils import sources
+from mlutils.lines import line_of
 
 SPLITS = {
     "train": ("train",),
@@ -31,7 +33,7 @@ def parts(split: str) -> tuple[str, ...]:
 def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
     """Returns the value of an option, or raises ValueError that names the allowed ones."""
     if value not in allowed:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}")
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, allowed))}")
     return value
 
 
@@ -53,17 +55,23 @@ def check_filled(name: str, split: str, counts: Mapping[str, int], where: str) -
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, encoding: str = "UTF-8") -> Iterator[None]:
     """Names a fetched file, and where it came from, in errors of its encoding or format (ValueError)."""
     try:
         yield
     except UnicodeError as error:
-        why, mend = f"is not in UTF-8 ({error})", "save it in UTF-8 there"
+        line = f"line {line_of(error)}: " if isinstance(error, UnicodeDecodeError) else ""
+        why, mend = f"is not in {encoding} ({line}{error})", f"save it in {encoding} there"
     except (json.JSONDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         why, mend = f"cannot be read ({error})", "it is cut, or of another format: replace it there"
     else:
         return
     raise ValueError(f"{sources.describe(path)} {why}: {mend}")
+
+
+def plain(text: str) -> str:
+    """Returns a text as copies are told by: without regard to case and white space."""
+    return re.sub(r"\s+", " ", text).strip().casefold()
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Corpus:
     truth: np.ndarray | None = None  # float (D, L), known for synthetic corpora only
     single_label: bool = False
     annotations: pd.DataFrame | None = None  # a row an annotation: id, annotator, one bool column a label
+    grades: pd.DataFrame | None = None  # likewise, the grades of a graded corpus as its file has them
     missing: tuple[str, ...] = ()
     texts: bool = True  # False: released labels, marks stand in place of texts
 
@@ -117,9 +126,10 @@ class Corpus:
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
         documents = self.documents.iloc[rows].reset_index(drop=True)
-        annotations = self.annotations
-        if annotations is not None:
-            annotations = annotations[annotations["id"].isin(documents["id"])].reset_index(drop=True)
+
+        def keep(table):
+            return None if table is None else table[table["id"].isin(documents["id"])].reset_index(drop=True)
+
         return replace(
             self,
             sample=self.sample if sample is None else sample,
@@ -128,7 +138,8 @@ class Corpus:
             votes=self.votes[rows],
             annotators=self.annotators[rows],
             truth=None if self.truth is None else self.truth[rows],
-            annotations=annotations,
+            annotations=keep(self.annotations),
+            grades=keep(self.grades),
             missing=self.missing if missing is None else missing,
         )
 

@@ -6,33 +6,22 @@ import numpy as np
 import pandas as pd
 
 from mlutils import sources
-from mlutils.corpora.corpus import Corpus, check_filled, choose, parts, reading, shares
+from mlutils.corpora.corpus import Corpus, check_filled, parts, reading, shares
 
 LABELS = ("hate", "normal", "offensive")
 FILE_LABELS = {"hatespeech": "hate", "normal": "normal", "offensive": "offensive"}
 DIVISIONS = {"train": "train", "dev": "val", "test": "test"}
 
 
-def resolve(files: str = "auto") -> str:
-    """Returns "official" (dataset.json) or "parts" (the dev and test posts of a mirror folder).
-
-    "auto" is the official file if it is at hand, else the parts if they are, else the official one from the network.
-    """
-    choose("files", files, ("auto", "official", "parts"))
-    if files != "auto":
-        return files
-    parts_at_hand = sources.at_hand("hatexplain-dev") and sources.at_hand("hatexplain-test")
-    return "parts" if parts_at_hand and not sources.at_hand("hatexplain-dataset") else "official"
-
-
-def load(split: str = "dev", files: str = "auto") -> Corpus:
+def load(split: str = "dev", files: str = "official") -> Corpus:
     """Returns HateXplain: text = tokens joined by a space, votes = share of annotators, gold = their majority.
 
-    A post without a majority has no gold label (`describe` counts them as undecided); dev and test hold none. With
-    `files="parts"` split "all" is everything at hand (dev and test); "train" raises SourceError.
+    files: "official" (dataset.json) or "parts" (the dev and test posts of a mirror folder). A post without a majority
+    has no gold label (`describe` counts them as undecided); dev and test hold none. With `files="parts"` split "all" is
+    everything at hand (dev and test); "train" raises SourceError.
     """
     wanted = parts(split)
-    if resolve(files) == "official":
+    if files == "official":
         posts, divisions = _read("hatexplain-dataset"), _read("hatexplain-divisions")
         by_part = {part: divisions.get(DIVISIONS[part], []) for part in wanted}
     else:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mlutils import paths
 from mlutils.corpora.corpus import SPLITS, Corpus, EmptyError, parts
+from mlutils.corpora.descriptions import short_name
 from mlutils.files import write_table
 from mlutils.sources import SourceError
 
@@ -29,7 +30,7 @@ def stand_in(mark: str) -> str:
 def find(name: str, options: Mapping) -> Path:
     """Returns the file of a corpus read with these options, there or not."""
     given = "".join(f"-{key}={value}" for key, value in sorted(options.items()))
-    return paths.LABELS / f"{name}{given}.parquet"
+    return paths.LABELS / f"{short_name(name)}{given}.parquet"
 
 
 def write(by_split: Mapping[str, Corpus], options: Mapping, marks: list[str]) -> Path:

@@ -36,16 +36,16 @@ def load(split: str = "dev") -> Corpus:
     SourceError where the files are not in the mirror, ValueError for columns or labels that are not known.
     """
     wanted = [name for part in parts(split) for name in SPLITS[part]]
-    consensus = _read("msp-podcast-consensus", ["FileName", "EmoClass", "Split_Set"])
+    consensus = _read("msp_podcast-consensus", ["FileName", "EmoClass", "Split_Set"])
     names = ", ".join(sorted(set(consensus["Split_Set"])))
     consensus = consensus[consensus["Split_Set"].isin(wanted)].reset_index(drop=True)
     if unknown := sorted(set(consensus["EmoClass"]) - set(LETTERS) - NO_LABEL):
         raise ValueError(f"labels_consensus.csv has the classes {unknown}; known are {sorted({*LETTERS, *NO_LABEL})}")
-    detailed = _read("msp-podcast-detailed", ["FileName", "EmoDetail"])
+    detailed = _read("msp_podcast-detailed", ["FileName", "EmoDetail"])
     detailed = detailed[detailed["FileName"].isin(consensus["FileName"])].reset_index(drop=True)
     annotations = _primary(detailed)
 
-    folder = sources.mirror_folder("msp-podcast-transcripts")
+    folder = sources.mirror_folder("msp_podcast-transcripts")
     files = {name: folder / f"{name.rpartition('.')[0]}.txt" for name in consensus["FileName"]}
     voted = set(annotations["id"])
     there = np.array([name in voted and file.is_file() for name, file in files.items()], bool)

@@ -1,295 +1,231 @@
-"""The multi-label sets that come as tables: GoEmotions, MFRC, SemEval-2018 E-c."""
+"""Corpora that come as tables: their documents, joined with what annotators said; votes and gold.
 
-import csv
+A row of `annotations` is one annotator's answer about one document (lists, grades) or the votes on it (counts, shares),
+a row of `documents` is a document, with its gold set (gold), its votes, or neither. `data/README.md` tells the format.
+"""
+
 import hashlib
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from mlutils import paths, sources
-from mlutils.corpora.corpus import Corpus, check_filled, choose, parts, reading, shares
-
-# The authors' order: the filtered files give emotions by number.
-_EMOTIONS = (
-    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment "
-    "disapproval disgust embarrassment excitement fear gratitude grief joy love nervousness optimism "
-    "pride realization relief remorse sadness surprise neutral"
-)
-EMOTIONS = tuple(_EMOTIONS.split())
-POOLED = {
-    "admiration": ["admiration", "pride", "gratitude", "relief", "approval", "realization"],
-    "anger": ["anger", "disgust", "annoyance", "disapproval"],
-    "fear": ["fear", "nervousness"],
-    "joy": ["joy", "amusement", "excitement", "love"],
-    "optimism": ["optimism", "desire", "caring"],
-    "sadness": ["sadness", "remorse", "embarrassment", "disappointment", "grief"],
-    "surprise": ["surprise", "confusion", "curiosity"],
-}
-FOUNDATIONS = ("authority", "care", "equality", "loyalty", "proportionality", "purity")
-WITHOUT_LABEL = ("thin morality", "non-moral")  # what MFRC's annotators may choose beside the foundations
-SEMEVAL_LABELS = (
-    *("anger", "anticipation", "disgust", "fear", "joy", "love"),
-    *("optimism", "pessimism", "sadness", "surprise", "trust"),
-)
+from mlutils import sources
+from mlutils.corpora.corpus import Corpus, check_filled, parts, plain, shares
+from mlutils.corpora.descriptions import TABLES, Description
+from mlutils.corpora.tables import Reading, read_table, said_of
 
 
-def _read(path: Path, needed, **options) -> pd.DataFrame:
-    with reading(path):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **options)
-    absent = [column for column in needed if column not in table]
-    if absent:
-        raise ValueError(f"{path} has no columns {absent}; its columns are {list(table)}")
-    return table
+def load(about: Description, split: str) -> Corpus:
+    """Returns a split of a corpus. Raises ValueError that names file, line and reason where a row cannot be read,
+    EmptyError where there is no document, SourceError where a file cannot be had.
+    """
+    found = read(about, split)
+    if found.problems:
+        more = f" (and {len(found.problems) - 1} more rows: make check-corpus lists them)"
+        raise ValueError(found.problems[0] + (more if found.problems[1:] else ""))
+    return found.corpus
 
 
-def _flags(table: pd.DataFrame, columns, path: Path) -> np.ndarray:
-    """Returns the cells "0" and "1" of columns as bool; raises ValueError for anything else."""
-    cells = table[list(columns)].to_numpy(dtype=str)
-    strange = ~np.isin(cells, ["0", "1"])
-    if strange.any():
-        raise ValueError(f"{path}: {str(cells[strange][0])!r} where 0 or 1 is needed, in {strange.sum()} cells")
-    return cells == "1"
+def read(about: Description, split: str) -> Reading:
+    """Returns a split of a corpus and what of its files could not be read; raises as `load` does, rows apart."""
+    found, wanted = Reading(about), parts(split)
+    documents, annotations = (read_table(found, table, wanted) for table in TABLES)
+    if documents is not None:
+        documents = _number(found, documents).reset_index(drop=True)
+    if annotations is not None:
+        annotations = _identify(found, annotations, documents)
+    from_votes = about.data["gold"] != "published"
+    if not from_votes and (about.data.get("documents") or {}).get("shape") != "gold":
+        raise ValueError(f"{about.file}: gold is published, so documents must have the shape gold, which holds it")
+    bare = documents is None or "text" not in documents
+    texts = annotations.drop_duplicates("id") if bare else documents
+    known = [table for table in (documents, annotations) if table is not None]
+    if bare and documents is not None:
+        texts = texts[texts["id"].isin(documents["id"])]
+    part = _split(about, texts, known)
+    kept = np.ones(len(texts), bool) if split == "all" else part.isin(wanted).to_numpy()
+    texts, part = texts[kept].reset_index(drop=True), part[kept].reset_index(drop=True)
+    ids = texts["id"]
+
+    voted = documents if annotations is None else annotations
+    table = about.data["documents" if annotations is None else "annotations"]
+    votes, gold, annotators, rows, grades = _count(found, table, voted, ids)
+    if from_votes:
+        chosen = ~np.isnan(votes).any(axis=1)
+        texts, part = (each[chosen].reset_index(drop=True) for each in (texts, part))
+        votes, gold, annotators = (each[chosen] for each in (votes, gold, annotators))
+    else:
+        gold = about.pool(documents.set_index("id").reindex(ids)[said_of(about)].to_numpy(float) == 1)
+    asked = texts if documents is None else documents
+    asked = asked["id"] if split == "all" else asked["id"][_split(about, asked, known).isin(wanted).to_numpy()]
+    counts = {each: int((part == each).sum()) for each in wanted}
+    if found.problems and not len(texts):
+        return found
+    if split != "all" or not len(texts):
+        check_filled(about.name, split, counts, _where(about, known, wanted))
+    of_these = [table if table is None else table[table["id"].isin(texts["id"])] for table in (rows, grades)]
+    found.corpus = Corpus(
+        name=about.name,
+        split=split,
+        sample="all",
+        labels=tuple(about.pools),
+        documents=pd.DataFrame({"id": texts["id"], "text": texts["text"]}, dtype=str),
+        gold=gold,
+        votes=votes,
+        annotators=annotators,
+        single_label=about.data.get("single_label", False),
+        annotations=None if of_these[0] is None else of_these[0].reset_index(drop=True),
+        grades=None if of_these[1] is None else of_these[1].reset_index(drop=True),
+        missing=tuple(asked[~asked.isin(texts["id"])]),
+    )
+    return found
 
 
-def _counts(table: pd.DataFrame, columns, path: Path) -> np.ndarray:
-    """Returns the cells of columns as numbers; raises ValueError for anything else."""
-    cells = table[list(columns)].to_numpy(dtype=str)
-    strange = ~np.char.isdigit(cells)
-    if strange.any():
-        raise ValueError(f"{path}: {str(cells[strange][0])!r} where a number is needed, in {strange.sum()} cells")
-    return cells.astype(int)
-
-
-def _documents(ids, texts) -> pd.DataFrame:
-    return pd.DataFrame({"id": pd.Series(list(ids), dtype=str), "text": pd.Series(list(texts), dtype=str)})
+# ---- documents -----------------------------------------------------------------------------------
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-# ---- GoEmotions ----------------------------------------------------------------------------------
+def _own_ids(texts: pd.Series) -> pd.Series:
+    """Returns ids for texts that have none."""
+    return "text-" + texts.map(lambda text: _hash(text)[:16])
 
 
-def load_goemotions(split: str = "dev", annotations: str = "raw", labels: str = "7", only_voted: bool = True) -> Corpus:
-    """Returns GoEmotions (Demszky et al. 2020): the filtered splits, their gold sets, and the raters' votes.
-
-    annotations: "raw" (votes from the three official files, 43 MB), "subset" (1,565 comments of a mirror folder),
-    "none" (gold only, votes NaN). labels: "7" pooled by union, in gold and for each rater, or "27". A rater who marked
-    a comment very unclear is a rater who chose no label; neutral is no label. With "subset" the documents are the
-    comments of that file (split "all": all of them), gold is two votes or more (equal to the filtered gold where both
-    exist); `only_voted=False` takes the filtered splits' documents instead.
-    """
-    choose("labels", labels, ("7", "27"))
-    choose("annotations", annotations, ("raw", "subset", "none"))
-    wanted = parts(split)
-    names = tuple(POOLED) if labels == "7" else EMOTIONS[:-1]
-    if annotations == "subset" and only_voted:
-        table, gold, votes, annotators, ratings = _subset_comments(split, wanted, labels, names)
-    else:
-        table, gold, votes, annotators, ratings = _filtered_comments(split, wanted, annotations, labels, names)
-    return Corpus(
-        name="goemotions",
-        split=split,
-        sample="all",
-        labels=names,
-        documents=_documents(table["id"], table["text"]),
-        gold=gold,
-        votes=votes,
-        annotators=annotators,
-        annotations=ratings,
+def _number(found: Reading, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns documents with an id each; those without one, or with one that is there already, are refused."""
+    if "id" not in rows:
+        rows = rows.assign(id=_own_ids(rows["text"]))
+        again = rows.groupby("id").cumcount()
+        return rows.assign(id=rows["id"] + again.map(lambda count: f"-{count + 1}" if count else ""))
+    rows = found.refuse(rows, rows["id"] == "", "no id")
+    first = rows.drop_duplicates("id").set_index("id")
+    return found.refuse(
+        rows,
+        rows["id"].duplicated(),
+        lambda row: f"id {row['id']!r} is there already, in {first['file'][row['id']]}:{first['line'][row['id']]}",
     )
 
 
-def _filtered_comments(split, wanted, annotations, labels, names):
-    tables, files = [], {part: sources.fetch(f"goemotions-{part}") for part in wanted}
-    known = {str(number) for number in range(len(EMOTIONS))}
-    for path in files.values():
-        tables.append(_read(path, (), sep="\t", names=["text", "emotions", "id"]))
-        if (nameless := (tables[-1]["id"] == "").sum()) > 0:
-            raise ValueError(f"{sources.describe(path)}: {nameless} rows have no id: it is cut, replace it there")
-        for numbers in tables[-1]["emotions"]:
-            if not known.issuperset(str(numbers).split(",")):
-                raise ValueError(f"{path}: emotions {numbers!r}, where numbers from 0 to {len(known) - 1} are needed")
-    counts = dict(zip(files, map(len, tables), strict=True))
-    check_filled("goemotions", split, counts, ", ".join(map(sources.describe, files.values())))
-    table = pd.concat(tables, ignore_index=True)
-    chosen = np.zeros((len(table), len(EMOTIONS)), dtype=bool)
-    for row, numbers in enumerate(table["emotions"]):
-        chosen[row, [int(number) for number in numbers.split(",")]] = True
-
-    votes, annotators = np.full((len(table), len(names)), np.nan), np.zeros(len(table), dtype=int)
-    ratings = None
-    if annotations != "none":
-        ratings = _ratings(annotations, labels, names)
-        ratings = ratings[ratings["id"].isin(table["id"])].reset_index(drop=True)
-        votes, annotators = shares(ratings, table["id"], names)
-    return table, _pool(chosen, labels), votes, annotators, ratings
-
-
-def _pool(chosen: np.ndarray, labels: str) -> np.ndarray:
-    """Returns the 28 emotions (N, 28) as the 27 without neutral, or as the 7 unions."""
-    if labels == "27":
-        return chosen[:, :-1]
-    columns = [[EMOTIONS.index(emotion) for emotion in group] for group in POOLED.values()]
-    return np.stack([chosen[:, group].any(axis=1) for group in columns], axis=1)
-
-
-def _raw_ratings() -> tuple[pd.DataFrame, np.ndarray]:
-    columns = ["id", "rater_id", *EMOTIONS]  # user names, times and threads are never read
-    try:
-        files = [sources.fetch(f"goemotions-raw-{number}") for number in (1, 2, 3)]
-    except sources.SourceError as error:
-        raise sources.SourceError(
-            f"{error}\nWithout the raw annotations: load('goemotions', annotations='subset') takes votes on "
-            "1,565 comments from a mirror folder, annotations='none' takes the gold sets only"
-        ) from error
-    tables = [_read(path, columns, usecols=lambda column: column in columns) for path in files]
-    table = pd.concat(tables, ignore_index=True)
-    return table, _flags(table, EMOTIONS, files[0])
-
-
-def _subset_ratings() -> tuple[pd.DataFrame, np.ndarray]:
-    path = sources.fetch("goemotions-subset")
-    table = _read(path, ["text", "id", "filtered_split", "rater_id", *EMOTIONS])
-    table["id"] = table["id"].where(table["id"] != "", "text-" + table["text"].map(_hash))
-    return table, _flags(table, EMOTIONS, path)
-
-
-def _ratings(annotations, labels, names):
-    table, chosen = _raw_ratings() if annotations == "raw" else _subset_ratings()
-    return _annotation_rows(table["id"], table["rater_id"], _pool(chosen, labels), names)
-
-
-def _annotation_rows(ids, annotators, chosen, labels) -> pd.DataFrame:
-    rows = pd.DataFrame(chosen, columns=list(labels))
-    rows.insert(0, "id", list(ids))
-    rows.insert(1, "annotator", list(annotators))
+def _identify(found: Reading, rows: pd.DataFrame, documents: pd.DataFrame | None) -> pd.DataFrame:
+    """Returns annotations with the ids of their documents: their own, by the text's hash, or by the text."""
+    if documents is not None and "sha256" in documents:
+        return _find_by_hash(rows, documents)
+    if "id" in rows:
+        if "text" in rows:
+            rows = rows.assign(id=rows["id"].where(rows["id"] != "", _own_ids(rows["text"])))
+        rows = found.refuse(rows, rows["id"] == "", "no id")
+    elif documents is None:
+        rows = rows.assign(id=_own_ids(rows["text"]))
+    else:
+        folded = documents["text"].map(_unbroken)
+        by_text = pd.DataFrame({"folded": folded, "id": documents["id"]})
+        rows = rows.assign(folded=rows["text"].map(_unbroken))
+        lost = rows[~rows["folded"].isin(folded)]
+        found.misses += [
+            f"{row.file}:{row.line}: no document has the text {row.text[:60]!r}" for row in lost.itertuples()
+        ]
+        rows = rows.merge(by_text, on="folded", how="inner")
+    for key in ("text", "split"):
+        if key in rows and (documents is None or key not in documents):
+            first = rows.groupby("id")[key].transform("first")
+            rows = found.refuse(rows, rows[key] != first, f"another {key} than the first row of this id has")
     return rows
 
 
-def _subset_comments(split, wanted, labels, names):
-    table, chosen = _subset_ratings()
-    if split != "all":
-        kept = table["filtered_split"].isin(wanted).to_numpy()
-        found = table["filtered_split"].value_counts()
-        where = f"the subset of annotations, whose filtered_split holds {', '.join(map(repr, sorted(found.index)))}"
-        check_filled("goemotions", split, {part: found.get(part, 0) for part in wanted}, where)
-        table, chosen = table[kept].reset_index(drop=True), chosen[kept]
-    documents = table.drop_duplicates("id").reset_index(drop=True)
-    ratings = _annotation_rows(table["id"], table["rater_id"], _pool(chosen, labels), names)
-    votes, annotators = shares(ratings, documents["id"], names)
-    counts = pd.DataFrame(chosen).groupby(table["id"].to_numpy()).sum().reindex(documents["id"]).to_numpy()
-    return documents, _pool(counts >= 2, labels), votes, annotators, ratings
+def _unbroken(text: str) -> str:
+    return " ".join(text.split())
 
 
-# ---- MFRC ----------------------------------------------------------------------------------------
-
-
-def load_mfrc(split: str = "dev", annotations: str = "auto") -> Corpus:
-    """Returns MFRC (Trager et al. 2022) with gold = half or more of the annotators; thin and non-moral are no label.
-
-    annotations: "raw" (the official file, annotators named), "counts" (votes counted, of a mirror folder), or "auto":
-    raw if the file is at hand, else counts if that is, else raw from the network. Documents without a vote are left out
-    and listed in `missing`. Ids and splits are the paper's, found by the text's hash.
-    """
-    choose("annotations", annotations, ("auto", "raw", "counts"))
-    wanted = parts(split)
-    if annotations == "auto":
-        at_hand = not sources.at_hand("mfrc-raw") and sources.at_hand("mfrc-counts")
-        annotations = "counts" if at_hand else "raw"
-    read = _mfrc_counts if annotations == "counts" else _mfrc_raw
-    table, votes, annotators, rows, missing = read(split, wanted)
-    return Corpus(
-        name="mfrc",
-        split=split,
-        sample="all",
-        labels=FOUNDATIONS,
-        documents=_documents(table["id"], table["text"]),
-        gold=votes >= 0.5,
-        votes=votes,
-        annotators=annotators,
-        annotations=rows,
-        missing=missing,
-    )
-
-
-def _mfrc_counts(split, wanted):
-    names = [label.capitalize() for label in FOUNDATIONS]
-    beside = ["Thin Morality", "Non-Moral"]
-    path = sources.fetch("mfrc-counts")
-    table = _read(path, ["id", "split", "text", *names, *beside])
-    splits = ", ".join(map(repr, sorted(set(table["split"]))))
-    table = table[table["split"].isin(wanted)]
-    counted = table[names[0]] != ""
-    missing = tuple(table["id"][~counted])
-    table = table[counted].reset_index(drop=True)
-    found = {part: int((table["split"] == part).sum()) for part in wanted}
-    check_filled("mfrc", split, found, f"{sources.describe(path)}, whose column split holds {splits}")
-    counts = _counts(table, names, path)
-    # The table does not say how many annotators there were. Nearly every document has three, each of whom may choose
-    # several labels, but none beside non-moral: those who chose it and those who chose another label are different
-    # people, of which five documents have four.
-    others, (*_, non_moral) = _counts(table, [*names, beside[0]], path), _counts(table, beside, path).T
-    annotators = np.maximum(3, others.max(axis=1, initial=0) + non_moral)
-    return table, counts / annotators[:, None], annotators, None, missing
-
-
-def _mfrc_raw(split, wanted):
-    path = sources.fetch("mfrc-raw")
-    table = _read(path, ["text", "annotator", "annotation"])
-    known = pd.read_csv(paths.PUBLISHED / "mfrc_splits.csv", dtype=str).set_index("text_sha256_16")
-    table["hash"] = table["text"].map(_hash)
-    at_hand = known[known.index.isin(table["hash"])]
-    if at_hand.empty:
-        bare = known.index.isin(table["text"].str.strip().map(_hash)).sum()
+def _find_by_hash(rows: pd.DataFrame, documents: pd.DataFrame) -> pd.DataFrame:
+    known = documents.set_index("sha256")["id"]
+    digits = len(known.index[0]) if len(known) else 16
+    marks = rows["text"].map(lambda text: _hash(text)[:digits])
+    if len(rows) and not marks.isin(known.index).any():
+        bare = known.index.isin(rows["text"].str.strip().map(lambda text: _hash(text)[:digits])).sum()
         raise ValueError(
-            f"{sources.describe(path)}: none of its {table['text'].nunique():,} texts is one of the {len(known):,} "
+            f"{rows['file'].iloc[0]}: none of its {rows['text'].nunique():,} texts is one of the {len(known):,} "
             f"published ones to the letter ({bare:,} are without blanks at their ends): take the authors' file as it is"
         )
-    found = {part: int((at_hand["split"] == part).sum()) for part in wanted}
-    check_filled("mfrc", split, found, sources.describe(path))
-    known = known[known["split"].isin(wanted)]
-    table = table[table["hash"].isin(known.index)]
-    table["id"] = table["hash"].map(known["document_id"])
-    missing = tuple(known["document_id"][~known.index.isin(table["hash"])])
-
-    allowed = {*FOUNDATIONS, *WITHOUT_LABEL, ""}
-    chosen = np.zeros((len(table), len(FOUNDATIONS)), dtype=bool)
-    for row, annotation in enumerate(table["annotation"]):
-        said = [label.strip().lower() for label in annotation.split(",")]
-        if not allowed.issuperset(said):
-            raise ValueError(f"{path}: annotation {annotation!r} is unknown; allowed are {sorted(allowed - {''})}")
-        chosen[row] = [label in said for label in FOUNDATIONS]
-    rows = _annotation_rows(table["id"], table["annotator"], chosen, FOUNDATIONS)
-    rows = rows.groupby(["id", "annotator"], sort=False, as_index=False).any()  # one row an annotator
-    documents = table.drop_duplicates("id").reset_index(drop=True)
-    votes, annotators = shares(rows, documents["id"], FOUNDATIONS)
-    return documents, votes, annotators, rows, missing
+    return rows.assign(id=marks.map(known))[marks.isin(known.index)]
 
 
-# ---- SemEval -------------------------------------------------------------------------------------
+def _split(about: Description, rows: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.Series:
+    """Returns the split of each document, empty where it is in none."""
+    rules = about.data.get("splits", {})
+    for table in tables:
+        if "split" in table:
+            named = table.drop_duplicates("id").set_index("id")["split"].reindex(rows["id"])
+            return named.map(lambda value: rules.get(value, value)).reset_index(drop=True)
+    if "hash" not in rules:
+        raise ValueError(
+            f"{about.file}: nothing says how documents are split: name a column (split: COLUMN), a file for each split "
+            "(files: {train: ..., dev: ..., test: ...}), or splits: {hash: {train: 0.8, dev: 0.1, test: 0.1}}"
+        )
+    names, edges = list(rules["hash"]), np.cumsum(list(rules["hash"].values()))
+    # Of the text, so that its copies are on one side.
+    marks = [int(_hash(f"split {plain(text)}")[:8], 16) / 16**8 for text in rows.get("text", [])]
+    found = [names[min(np.searchsorted(edges, mark, "right"), len(names) - 1)] for mark in marks]
+    return pd.Series(found or [""] * len(rows), dtype=object)
 
 
-def load_semeval(split: str = "dev") -> Corpus:
-    """Returns SemEval-2018 Task 1 E-c, English (Mohammad et al. 2018): gold sets only, no annotators released."""
-    tables, gold, files = [], [], {part: sources.fetch(f"semeval-{part}") for part in parts(split)}
-    for path in files.values():
-        # quotes are literal; lines end in CRLF
-        table = _read(path, ["ID", "Tweet", *SEMEVAL_LABELS], sep="\t", quoting=csv.QUOTE_NONE)
-        tables.append(table)
-        gold.append(_flags(table, SEMEVAL_LABELS, path))
-    counts = dict(zip(files, map(len, tables), strict=True))
-    check_filled("semeval", split, counts, ", ".join(map(sources.describe, files.values())))
-    table, gold = pd.concat(tables, ignore_index=True), np.concatenate(gold)
-    return Corpus(
-        name="semeval",
-        split=split,
-        sample="all",
-        labels=SEMEVAL_LABELS,
-        documents=_documents(table["ID"], table["Tweet"]),
-        gold=gold,
-        votes=np.full(gold.shape, np.nan),
-        annotators=np.zeros(len(gold), dtype=int),
-    )
+def _where(about: Description, tables: Sequence[pd.DataFrame], wanted: Sequence[str]) -> str:
+    """Returns which files were read, and which splits they name."""
+    read = [source for table in TABLES for _, source in about.files_of(table, wanted)]
+    where = ", ".join(sources.describe(sources.fetch(source)) for source in read)
+    columns = [about.data[table]["split"] for table in TABLES if "split" in (about.data.get(table) or ())]
+    values = sorted({value for table in tables if "split" in table for value in table["split"]})
+    return where + (f", whose column {columns[0]} holds {', '.join(map(repr, values))}" if columns else "")
+
+
+# ---- votes ---------------------------------------------------------------------------------------
+
+
+def _count(found: Reading, table: Mapping, rows: pd.DataFrame, ids: pd.Series):
+    """Returns votes (D, L), gold (D, L) by the rule that the corpus states, annotators (D,), annotations and grades."""
+    about, said, labels = found.about, said_of(found.about), list(found.about.pools)
+    shape, annotations, grades = table.get("shape"), None, None
+    if shape in ("lists", "grades"):
+        rows = rows[rows["id"].isin(ids)]
+        named = rows["annotator"] if "annotator" in rows else pd.Series(range(len(rows)), index=rows.index).astype(str)
+        key = pd.DataFrame({"id": rows["id"], "annotator": named}).reset_index(drop=True)
+        values = rows[said].to_numpy(float)
+        again = key.duplicated().any()
+
+        def merge(array, columns):  # one row an annotator, who chose what was chosen in any of several
+            merged = pd.concat([key, pd.DataFrame(array, columns=columns)], axis=1)
+            return merged.groupby(["id", "annotator"], sort=False, as_index=False).max() if again else merged
+
+        chosen = merge(values >= table.get("threshold", 1), said)
+        flags = chosen[said].to_numpy(bool)
+        annotations = pd.concat([chosen[["id", "annotator"]], pd.DataFrame(about.pool(flags), columns=labels)], axis=1)
+        votes, annotators = shares(annotations, ids, labels)
+        share, _ = shares(chosen, ids, said)
+        mean, _ = shares(merge(values, said), ids, said)
+        if "threshold" in table:
+            grades = pd.concat([key, pd.DataFrame(about.pool(values), columns=labels)], axis=1)
+        if "annotator" not in rows:
+            annotations = None
+    elif shape in ("counts", "shares"):
+        if any(len(pool) > 1 for pool in about.pools.values()):
+            raise ValueError(
+                f"{about.file}: labels are pooled from {shape}, and how many annotators chose one of several is not "
+                "known: give their answers (lists, grades), or leave the labels apart"
+            )
+        of_these = rows.set_index("id").reindex(ids)
+        annotators = of_these["n"].fillna(0).to_numpy(int)
+        numbers = of_these[said].to_numpy(float)
+        share = mean = numbers / np.maximum(annotators, 1)[:, None] if shape == "counts" else numbers
+        votes = about.pool(share)
+    else:
+        nothing = np.full((len(ids), len(labels)), np.nan)
+        return nothing, None, np.zeros(len(ids), int), None, None
+    ((rule, least),) = about.data["gold"].items() if isinstance(about.data["gold"], dict) else [("share", 0.5)]
+    counted = {"share": share, "count": np.rint(share * annotators[:, None]), "mean": mean}[rule]
+    gold = about.pool(counted >= least)
+    if about.data.get("single_label"):  # the one that most chose, where it is one
+        most = votes == votes.max(axis=1, keepdims=True)
+        gold &= most & (most.sum(axis=1, keepdims=True) == 1)
+    return votes, gold, annotators, annotations, grades

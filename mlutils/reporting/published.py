@@ -3,30 +3,25 @@
 import pandas as pd
 
 from mlutils import metrics, paths
+from mlutils.corpora import descriptions
 
-CORPORA = {
-    "goemotions": "GoEmotions",
-    "mfrc": "MFRC",
-    "semeval": "SemEval",
-    "hatexplain": "HateXplain",
-    "msp_podcast": "MSP-Podcast",
-    "boxes": "Boxes",
-    "vignettes": "Vignettes",  # ours, not the paper's
-}
 MODELS = {
     "meta-llama/Llama-3.1-8B-Instruct": "Llama 3.1 8B Instruct",
     "meta-llama/Llama-3.3-70B-Instruct": "Llama 3.3 70B Instruct",
 }
-# Printed in the paper's text: Fig. 11, share of second labels that were second at the first step, and the range over
-# models of the steps whose second label is not said next (C4), in percent.
+# Printed in the paper's text: Fig. 11, share of second labels that were second at the first step.
 SECOND_RANK = {"8B": 0.50, "70B": 0.65}
-NOT_NEXT = {"semeval": (48.1, 69.2), "goemotions": (22.2, 49.8)}
 SIZES = {"Llama 3.1 8B Instruct": "8B", "Llama 3.3 70B Instruct": "70B"}
 
 
 def corpus_title(name: str) -> str:
-    """Returns how a corpus is written in figures and tables; a name that is not the paper's is kept."""
-    return CORPORA.get(name, name)
+    """Returns how a corpus is written in figures and tables, as its file says."""
+    return descriptions.title(name)
+
+
+def not_next() -> dict[str, tuple[float, float]]:
+    """Returns by corpus the range over models of the steps whose second label is not said next (C4), in percent."""
+    return {name: found["not_next"] for name, found in descriptions.published().items() if "not_next" in found}
 
 
 def alignment() -> pd.DataFrame:
@@ -44,6 +39,9 @@ def datasets() -> pd.DataFrame:
     Where `below` is true the paper prints only an upper bound (`<1`), and `value` is that bound.
     """
     tidy = _read("table1_datasets.csv", dtype=str).melt("corpus", var_name="statistic", value_name="printed")
+    others = [(name, *pair) for name, found in descriptions.published().items() for pair in found.items()]
+    others = pd.DataFrame(others, columns=["corpus", "statistic", "printed"]).query("statistic != 'not_next'")
+    tidy = pd.concat([tidy, others.astype(str)], ignore_index=True)
     tidy = tidy[tidy["printed"].notna()].reset_index(drop=True)
     tidy["below"] = tidy["printed"].str.startswith("<")
     tidy["value"] = tidy["printed"].str.lstrip("<").astype(float)
@@ -69,10 +67,10 @@ def label_order() -> pd.DataFrame:
 def _read(name: str, **options) -> pd.DataFrame:
     frame = pd.read_csv(paths.PUBLISHED / name, **options)
     if "dataset" in frame:
-        names = {title: corpus for corpus, title in CORPORA.items()}
+        names = {title: corpus for corpus, title in descriptions.titles().items()}
         unknown = sorted(set(frame["dataset"]) - set(names))
         if unknown:
-            raise ValueError(f"{name}: unknown data sets {unknown}; CORPORA in {__name__} names {sorted(names)}")
+            raise ValueError(f"{name}: unknown data sets {unknown}; the files of data/corpora name {sorted(names)}")
         frame["dataset"] = frame["dataset"].map(names)
         frame = frame.rename(columns={"dataset": "corpus"})
     return frame

@@ -18,7 +18,7 @@ from transformers.utils import cached_file, find_adapter_config_file
 from transformers.utils.hub import has_file
 
 from mlutils import paths
-from mlutils.corpora import Corpus, text_marks
+from mlutils.corpora import Corpus, short_name, text_marks
 from mlutils.files import checksum, making, read_json, write_json
 from mlutils.tracing import revisions
 
@@ -37,7 +37,7 @@ def full_name(model: str, method: str, corpus: str, seed: int = 0, shots: int = 
     Demonstrations in training prompts (`shots`) show as `<method>_icl`, a seed other than 0 as `-seed<k>`. Raises
     ValueError for a label that would be read as two adapters or as a folder.
     """
-    label = label or f"{method}{'_icl' if shots else ''}-{corpus}"
+    label = label or f"{method}{'_icl' if shots else ''}-{short_name(corpus)}"
     if "+" in label or "/" in label or label != label.strip():
         raise ValueError(f"label {label!r} must hold no +, no / and no blanks at its ends: + joins adapters to a model")
     return f"{model}+{label}" + (f"-seed{seed}" if seed else "")

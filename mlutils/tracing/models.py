@@ -27,6 +27,7 @@ from mlutils.tracing import adapters, head, products, quantised, random_llama, r
 
 DEFAULT = "smollm2-135m-instruct"
 NAMED = (DEFAULT, "qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct", "gemma-3-270m")  # of PyPI, as GGUF
+CONTEXT = ("max_position_embeddings", "max_seq_len")  # of configs, how many tokens a model reads
 RANDOM = "random-llama"
 MINIATURE = "miniature-"  # and a size: the ladder that `05_miniatures` trains
 # Causal attention of queries and keys alone, with positions that can be given: what packed passes rely on. Others are
@@ -73,7 +74,7 @@ class Model:
     @property
     def context(self) -> float:
         """Returns the largest number of tokens of prompt and answer together; infinite where there is no limit."""
-        limits = (getattr(self.config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+        limits = (getattr(self.config, name, None) for name in CONTEXT)
         return next((limit for limit in limits if limit), math.inf)
 
 

@@ -9,17 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlutils.corpora import descriptions
 from mlutils.tracing.answers import check_labels, format_answer
 
-CLASSIFY = "Classify the following inputs into none, one, or multiple the following {kind} per input: {{labels}}"
+CLASSIFY = "Classify the following inputs into none, one, or multiple the following {noun} per input: {{labels}}."
+EXACTLY = " Output exactly these {noun} and no others."
 ONE_OPTION = (
     "Classify the following inputs into one of the following options per input: {labels}. "
     "Output exactly one label and no others.\n\n"
-)
-BOXES = (
-    "You will be presented with different settings with the contents of various boxes and the transportation of "
-    "the items between the boxes. Track the position of the different items within the boxes, and when you are "
-    "asked about the contents of the box, respond with the contents of the specific box only.\n\n"
 )
 
 
@@ -31,35 +28,6 @@ class Template:
     demonstration: str
     form: str  # how an answer is written: a name of `answers.FORMS`
 
-
-def _family_p(kind: str, demonstration: str, form: str, exactly: str = "") -> Template:
-    return Template(CLASSIFY.format(kind=kind) + f".{exactly}\n", demonstration, form)
-
-
-def _family_c(kind: str) -> Template:
-    return Template(CLASSIFY.format(kind=kind) + ".\n\n", "Input: `{text}`\n{answer}\n\n", "json")
-
-
-_EXACTLY = " Output exactly these {kind} and no others."
-_EMOTIONS = _family_p("emotions", "Input: {text}\n{answer}\n", "json", _EXACTLY.format(kind="emotions"))
-_SINGLE = Template(ONE_OPTION, "Question: {text}\nAnswer: {answer}\n\n", "single")
-_BOXES = Template(BOXES, "Setting: {text}?\nResponse: {answer}.\n\n", "the")
-
-# Family P asks for Tables 2 and 5 and Figures 4-6, family C for Figures 2, 3, 7, 9, 10 and Tables 4 and 6.
-TEMPLATES = {
-    ("P", "goemotions"): _EMOTIONS,
-    ("P", "vignettes"): _EMOTIONS,
-    ("P", "mfrc"): _family_p("moral foundations", "Input: {text}\nMoral foundation(s): {answer}\n", "comma"),
-    ("P", "semeval"): _family_p("emotions", "Input: {text}\n{answer}\n", "comma"),
-    ("P", "hatexplain"): _SINGLE,
-    ("P", "msp_podcast"): _SINGLE,
-    ("P", "boxes"): _BOXES,
-    ("C", "goemotions"): _family_c("emotions"),
-    ("C", "vignettes"): _family_c("emotions"),
-    ("C", "mfrc"): _family_c("moral foundations"),
-    ("C", "semeval"): _family_c("emotions"),
-    ("C", "boxes"): _BOXES,
-}
 
 UNARY = (
     'Classify the following question-label pairs as either "reasonable" or "unreasonable". '
@@ -77,17 +45,28 @@ PAIRWISE_ANSWERS = ("a", "b")
 
 
 def template(corpus: str, family: str = "P", form: str = "auto") -> Template:
-    """Returns the wording for a corpus; an unknown corpus gets the general one, `form` replaces the answer format.
+    """Returns the wording for a corpus, as `prompt` in its file says; `form` replaces the answer format.
 
-    Raises ValueError where the family is unknown or the paper has no such prompt.
+    Family P asks for Tables 2 and 5 and Figures 4 to 6, family C for Figures 2, 3, 7, 9, 10 and Tables 4 and 6. A
+    corpus without a file gets the general wording. Raises ValueError where the family is unknown or the paper has no
+    such prompt.
     """
     if family not in ("P", "C"):
         raise ValueError(f"prompt family {family!r} is not known: take P (Tables 2, 5) or C (Figures 2, 3)")
-    known = {name for _, name in TEMPLATES}
-    if (family, corpus) not in TEMPLATES and corpus in known:
-        raise ValueError(f"family C has no prompt for {corpus}: take family P")
-    general = _family_p("labels", "Input: {text}\n{answer}\n", "json", _EXACTLY.format(kind="labels"))
-    found = TEMPLATES.get((family, corpus), general if family == "P" else _family_c("labels"))
+    about = descriptions.read(corpus).data if descriptions.has(corpus) else {}
+    words = {"noun": "labels", "form": "json", "exactly": True, "demonstration": "Input: {text}\n{answer}\n"}
+    words |= about.get("prompt", {})
+    if about.get("single_label"):
+        if family == "C":
+            raise ValueError(f"family C has no prompt for {corpus}: take family P")
+        found = Template(ONE_OPTION, "Question: {text}\nAnswer: {answer}\n\n", "single")
+    elif "instruction" in words:
+        found = Template(words["instruction"], words["demonstration"], words["form"])
+    elif family == "C":
+        found = Template(CLASSIFY.format(**words) + "\n\n", "Input: `{text}`\n{answer}\n\n", "json")
+    else:
+        asked = CLASSIFY + EXACTLY if words["exactly"] else CLASSIFY
+        found = Template(asked.format(**words) + "\n", words["demonstration"], words["form"])
     return found if form == "auto" else Template(found.instruction, found.demonstration, form)
 
 

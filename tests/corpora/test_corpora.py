@@ -12,12 +12,13 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from mlutils import corpora, paths, sources
-from mlutils.corpora import agreement, tabular
+from mlutils.corpora import agreement, descriptions
 from mlutils.corpora.corpus import Corpus, concatenate, shares
 
 mirror = pytest.mark.skipif(not os.environ.get("ONE_LABEL_MIRROR"), reason="no mirror")
 
-EMOTIONS = tabular.EMOTIONS
+EMOTIONS = tuple(descriptions.read("goemotions").data["documents"]["codes"])
+SEMEVAL_LABELS = descriptions.read("semeval").data["labels"]
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def files(tmp_path, monkeypatch):
         name: {key: value for key, value in entry.items() if key not in ("sha256", "url")}
         for name, entry in sources.catalogue().items()
     }
+    entries["mfrc-splits"]["path"] = str(tmp_path / "published/mfrc_splits.csv")
     monkeypatch.setattr(sources, "catalogue", lambda: entries)
     monkeypatch.setattr(sources, "_checked", set())
     monkeypatch.setenv("ONE_LABEL_CACHE", str(tmp_path / "cache"))
@@ -293,7 +295,7 @@ def test_mfrc_auto_prefers_the_official_file(files):
 
 
 def write_semeval(files):
-    header = "\t".join(["ID", "Tweet", *tabular.SEMEVAL_LABELS])
+    header = "\t".join(["ID", "Tweet", *SEMEVAL_LABELS])
     for part, name in (("train", "train"), ("dev", "dev"), ("test", "test-gold")):
         rows = [
             f'{part}-1\t"Never unbalanced \\n #fun\t' + "\t".join("10000000000"),
@@ -317,7 +319,7 @@ def test_semeval(files):
 
 def test_semeval_unlabelled_file_is_refused(files):
     write_semeval(files)
-    header = "\t".join(["ID", "Tweet", *tabular.SEMEVAL_LABELS])
+    header = "\t".join(["ID", "Tweet", *SEMEVAL_LABELS])
     files("semeval2018-ec/2018-E-c-En-dev.txt", header + "\r\nx\ty\t" + "\t".join(["NONE"] * 11) + "\r\n")
     with pytest.raises(ValueError, match="'NONE' where 0 or 1 is needed"):
         corpora.load("semeval", "dev")

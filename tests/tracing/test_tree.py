@@ -12,7 +12,7 @@ from scipy.special import softmax
 from transformers import AutoTokenizer
 
 from mlutils import paths
-from mlutils.corpora.tabular import EMOTIONS
+from mlutils.corpora import descriptions
 from mlutils.tracing import engines, models, prompts, views, vocabulary
 from mlutils.tracing.answers import FORMS, format_answer, last_span
 from mlutils.tracing.demonstrations import draw
@@ -319,10 +319,11 @@ def test_a_document_whose_further_logits_are_bad_fails_alone(llama, corpus, monk
 @pytest.mark.skipif(not SMOLLM2.exists(), reason=f"{models.DEFAULT} is not in the cache")
 def test_the_default_model_begins_five_emotions_alike_behind_a_quotation_mark():
     tokenizer = AutoTokenizer.from_pretrained(SMOLLM2)
+    emotions = [each for each in descriptions.read("goemotions").data["documents"]["codes"] if each != "neutral"]
     alike = [["disappointment", "disapproval", "disgust"], ["gratitude", "grief"]]
-    assert sorted(vocabulary.begin_alike(tokenizer, EMOTIONS[:-1], "json")) == alike
-    assert vocabulary.begin_alike(tokenizer, EMOTIONS[:-1], "comma", " ") == []
-    assert sorted(vocabulary.begin_alike(tokenizer, EMOTIONS[:-1], "comma")) == alike, "the first of a line"
+    assert sorted(vocabulary.begin_alike(tokenizer, emotions, "json")) == alike
+    assert vocabulary.begin_alike(tokenizer, emotions, "comma", " ") == []
+    assert sorted(vocabulary.begin_alike(tokenizer, emotions, "comma")) == alike, "the first of a line"
 
 
 def test_no_two_objects_of_boxes_are_alike_to_a_miniature(corpus):
