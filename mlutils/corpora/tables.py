@@ -100,7 +100,7 @@ def _read_file(found: Reading, name: str, table: Mapping, path: Path) -> pd.Data
         as_: _find(f"{about.file}:{table.lines.get(key, table.line)}: {name}", column, header, place)
         for as_, (key, column) in columns.items()
     }
-    made = {as_: cells[at].astype(str) for as_, at in found_at.items()}
+    made = {as_: cells[at] for as_, at in found_at.items()}
     return pd.DataFrame({"file": place, "line": cells[len(header)].astype(int), **made})
 
 

@@ -64,7 +64,9 @@ def read(about: Description, split: str) -> Reading:
         return found
     if split != "all" or not len(texts):
         check_filled(about.name, split, counts, _where(about, known, wanted))
-    of_these = [table if table is None else table[table["id"].isin(texts["id"])] for table in (rows, grades)]
+    of_these = [
+        table if table is None else table[table["id"].astype(object).isin(set(texts["id"]))] for table in (rows, grades)
+    ]
     found.corpus = Corpus(
         name=about.name,
         split=split,
@@ -190,7 +192,7 @@ def _count(found: Reading, table: Mapping, rows: pd.DataFrame, ids: pd.Series):
     if shape in ("lists", "grades"):
         rows = rows[rows["id"].isin(ids)]
         named = rows["annotator"] if "annotator" in rows else pd.Series(range(len(rows)), index=rows.index).astype(str)
-        key = pd.DataFrame({"id": rows["id"], "annotator": named}).reset_index(drop=True)
+        key = pd.DataFrame({"id": rows["id"], "annotator": named}, dtype=str).reset_index(drop=True)
         values = rows[said].to_numpy(float)
         again = key.duplicated().any()
 
