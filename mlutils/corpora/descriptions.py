@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from mlutils import paths, sources
+from mlutils.catalogue import read_entries
 from mlutils.corpora.corpus import SPLITS, choose
 from mlutils.lines import Lined, read_lined
 from mlutils.parameters import nearest
@@ -163,7 +164,7 @@ def _read(file: Path, written: int) -> Lined:
     if problems:
         raise DescriptionError("\n".join(f"{file}:{line}: {text}" for line, text in sorted(set(problems))))
     if file.parent != paths.CORPORA:
-        sources.add(sources.read_entries(file, _prefix(file)))
+        sources.add(read_entries(file, _prefix(file)))
     return data
 
 
