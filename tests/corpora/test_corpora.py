@@ -252,7 +252,7 @@ def test_mfrc_raw(files):
     write_mfrc_raw(files, [(owe, "annotator00", "Caring")])
     (paths.cache() / "sources" / "mfrc-raw.json").unlink()
     sources._checked.clear()
-    with pytest.raises(ValueError, match="'Caring' is unknown"):
+    with pytest.raises(ValueError, match=r"annotation 'Caring': 'caring' is unknown .is care meant"):
         corpora.load("mfrc", "dev")
 
 
