@@ -81,7 +81,9 @@ def compare(trace: Trace, model: Model, prompting, rows: Sequence[int]) -> tuple
     """
     asked, apart, differing = {trace.documents["id"].iloc[row] for row in rows}, 0.0, 0
     for view in trace.settings["views"]:
-        tables, _ = VIEWS[view](model, prompting).ask(rows)
+        asks = VIEWS[view](model, prompting)
+        order = getattr(asks, "order", range(len(prompting.corpus)))  # the one in which a view counts its documents
+        tables, _ = asks.ask([list(order).index(row) for row in rows])
         for table, found in tables.items():
             if table not in KEYS:
                 continue

@@ -8,7 +8,7 @@ from mlutils.parameters import complete, read_parameters
 from mlutils.tracing import verification, views
 from mlutils.tracing.prompting import prepare
 
-GIVEN = {"model": "random-llama", "limit": 6, "shots": 2, "asked": ["list", "unary", "pairwise", "order"]}
+GIVEN = {"model": "random-llama", "limit": 6, "shots": 2, "asked": ["list", "unary", "pairwise", "ratio", "order"]}
 
 
 @pytest.fixture
@@ -36,6 +36,8 @@ def change(target, table, edit):
 
 def test_the_same_model_agrees_and_the_trace_is_no_older_than_the_code(released):
     assert releases.is_older(releases.read_record(released))  # no code is recorded
+    (row,) = verification.verify("g", 2).to_dict("records")  # `ratio` asks them in an order of its own
+    assert row["state"] == "agrees" and row["documents"] == 2
     (row,) = verification.verify("g", 6).to_dict("records")
     assert row["state"] == "agrees" and row["documents"] == 6 and row["apart"] < 1e-4
     record = releases.read_record(released)
