@@ -1,5 +1,6 @@
-# A word each: paper, test, lab, score, site, release, verify, plan, bench, smoke, unit, lint, unlock, clean.  `make paper GRID=real` runs another
-# grid of grids/; runs that are released in data/runs are taken from there, unless FRESH=1.
+# A word each: paper, test, lab, score, site, release, verify, plan, bench, smoke, unit, lint, unlock, clean.
+# `make paper GRID=real` runs another grid of grids/; runs that are released in data/runs are taken from there, unless
+# FRESH=1.
 GRID ?= laptop
 PYTHON ?= python3
 BIN := .venv/bin

@@ -244,10 +244,15 @@ def check_pair(predicted: ArrayLike, reference: ArrayLike, single_label: bool = 
                 "keep the documents with votes (Corpus.has_votes) and check the method"
             )
     for name, array in (("predicted", predicted), ("reference", reference)) if single_label else ():
-        rows = np.flatnonzero(np.abs(array.sum(axis=1) - 1) > 1e-4)
+        rows = find_unnormalised(array)
         if rows.size:
             raise ValueError(
                 f"{name} must sum to one over the labels of a single-label set; row {rows[0]} sums to "
                 f"{array[rows[0]].sum():.4f} ({rows.size} such rows): use the method's single-label form"
             )
     return predicted, reference
+
+
+def find_unnormalised(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the rows (N,) of probabilities (D, L) that do not sum to one."""
+    return np.flatnonzero(np.abs(probabilities.sum(axis=1) - 1) > 1e-4)

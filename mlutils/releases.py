@@ -82,9 +82,11 @@ def is_older(record: Mapping) -> bool:
     return fingerprints.read(record["notebook"]) not in (record.get("code"), verified.get("code"))
 
 
-def confirm(folder: Path, documents: int, apart: float) -> None:
-    """Notes in a released run that the code as it is now found the same about some documents, up to a difference."""
-    record = read_record(folder)
+def confirm(folder: Path, record: dict, documents: int, apart: float) -> None:
+    """Notes in the record of a released run that the code as it is now found the same about some documents.
+
+    apart: the largest difference of a number.
+    """
     code, day = fingerprints.read(record["notebook"]), time.strftime("%Y-%m-%d", time.gmtime())
     record["release"]["verified"] = {"code": code, "documents": documents, "apart": apart, "finished": day}
     files.write_json(folder / "run.json", record)
@@ -217,10 +219,10 @@ def pack(folder: Path, target: Path) -> None:
             "needs": sorted(needs),
             "files": {file.name: files.checksum(file) for file in sorted(made.iterdir())},
         }
-        before = files.read_json(target / "run.json", ReleaseError, "") if (target / "run.json").exists() else {}
-        before = before.get("release", {})
-        if "verified" in before and before["files"] == known["files"]:
-            known["verified"] = before["verified"]
+        if (target / "run.json").exists():
+            before = files.read_json(target / "run.json", ReleaseError, AGAIN.format(folder=target))["release"]
+            if "verified" in before and before["files"] == known["files"]:
+                known["verified"] = before["verified"]
         files.write_json(made / "run.json", {**record, "release": known})
         others = sum(size(each) for each in paths.RELEASES.glob("*/*/[!.]*") if each != target)  # . is under way
         if (taken := size(made)) > min(LARGEST_RUN, LARGEST - others):

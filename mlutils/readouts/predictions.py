@@ -13,7 +13,7 @@ from pyarrow import ArrowException
 
 from mlutils.corpora import Corpus
 from mlutils.files import replacing, write_table
-from mlutils.metrics import TIE
+from mlutils.metrics import TIE, find_unnormalised
 
 Rows = Mapping[tuple[str, str], np.ndarray]  # (model, method) -> (D, L)
 
@@ -153,7 +153,7 @@ def _arrange(path, row, rows, corpus):
             f"{path}: {of} has no probability of label {corpus.labels[label]!r} for document "
             f"{corpus.documents['id'].iloc[document]!r}: each document needs all of {', '.join(corpus.labels)}"
         )
-    wrong = np.flatnonzero(np.abs(values.sum(axis=1) - 1) > 1e-4) if corpus.single_label else []
+    wrong = find_unnormalised(values) if corpus.single_label else []
     if len(wrong):
         raise ValueError(
             f"{path}: the probabilities of document {corpus.documents['id'].iloc[wrong[0]]!r} ({of}) sum to "

@@ -94,12 +94,7 @@ def alignment_html(table: pd.DataFrame, published: pd.DataFrame | None = None, c
     table: corpus, documents, model, method, metric, mean, low, high, n, and best (bool; those are bold).
     published: rows of `published.alignment()`. Ours that are unknown are an en dash, the paper's `N/A`.
     """
-
-    def write(mean: str, interval: str, best: bool) -> Markup:
-        mean = Markup("<strong>{}</strong>").format(mean) if best else escape(mean)
-        return Markup("{} <small>{}</small>").format(mean, interval) if interval else mean
-
-    return _grouped(_alignment(table, published, write), caption)
+    return _grouped(_alignment(table, published, _mark_up), caption)
 
 
 def measures_html(table: pd.DataFrame, title: str = "Other measures of the field") -> str:
@@ -107,14 +102,16 @@ def measures_html(table: pd.DataFrame, title: str = "Other measures of the field
 
     table: as `alignment_html`, of `readouts.measures.tabulate`.
     """
-
-    def write(mean: str, interval: str, best: bool) -> Markup:
-        return Markup("{} <small>{}</small>").format(mean, interval) if interval else Markup.escape(mean)
-
-    frame = _alignment(table, None, write, digits=3)
+    frame = _alignment(table, None, _mark_up, digits=3)
     headings = {each.title: each.heading for each in KNOWN.values()}
     fold = Markup("<details><summary>{}</summary>{}</details>")
     return fold.format(title, Markup(_grouped(frame, "Means with 95 % intervals over documents.", headings)))
+
+
+def _mark_up(mean: str, interval: str, best: bool) -> Markup:
+    """Returns a mean, bold where it is the best, with its interval in small letters."""
+    mean = Markup("<strong>{}</strong>").format(mean) if best else escape(mean)
+    return Markup("{} <small>{}</small>").format(mean, interval) if interval else mean
 
 
 def _grouped(frame: pd.DataFrame, caption: str, headings: dict | None = None) -> str:

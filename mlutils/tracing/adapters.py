@@ -67,11 +67,11 @@ def find(name: str, places: Sequence[Path | str] = ()) -> Path:
     Raises OSError that lists the known ones where there is none.
     """
     homes = [Path(place) / "adapters" for place in (*places, paths.DATA)]
-    for home in homes:
-        if any((home / folder_name(name) / weights).exists() for weights in (WEIGHTS, HEADS)):
-            return home / folder_name(name)
-    made = {file.parent for home in homes for weights in (WEIGHTS, HEADS) for file in home.glob(f"*/{weights}")}
-    known = sorted(map(_name, made))
+    made = [file.parent for home in homes for weights in (WEIGHTS, HEADS) for file in home.glob(f"*/{weights}")]
+    for folder in made:
+        if folder.name == folder_name(name):
+            return folder
+    known = sorted(set(map(_name, made)))
     raise OSError(
         f"no adapter is called {name!r}: looked in {', '.join(map(str, homes))}, which hold "
         f"{', '.join(known) or 'none'}. Train it with 06_finetune, and give that run's folder in `reads`"
@@ -231,19 +231,24 @@ def save(network, folder: Path, record: Mapping) -> Path:
     missing = {"name", "base", "base_revision", "trained_on", "recipe", "seed"} - set(record)
     if missing:
         raise ValueError(f"the record of adapter {folder.name} lacks {', '.join(sorted(missing))}")
-    heads = not hasattr(network, "peft_config")
-    known = network.state_dict() if heads else get_peft_model_state_dict(network)
-    weights = {k: v.detach().half().cpu().contiguous() for k, v in known.items()}
+    if hasattr(network, "peft_config"):
+        file, states = WEIGHTS, get_peft_model_state_dict(network)
+        config = copy.deepcopy(network.peft_config["default"])
+        config.inference_mode, config.base_model_name_or_path = True, record["base"]
+        write_config = config.save_pretrained
+    else:
+        file, states = HEADS, network.state_dict()
+        described = {"base_model_name_or_path": record["base"], **network.told}
+
+        def write_config(made: Path) -> None:
+            write_json(made / "config.json", described)
+
+    weights = {k: v.detach().half().cpu().contiguous() for k, v in states.items()}
     broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
         raise ValueError(f"adapter {record['name']}: {len(broken)} weights are not finite in float16, e.g. {broken[0]}")
     with making(folder) as made:
-        if heads:
-            write_json(made / "config.json", {"base_model_name_or_path": record["base"], **network.told})
-        else:
-            config = copy.deepcopy(network.peft_config["default"])
-            config.inference_mode, config.base_model_name_or_path = True, record["base"]
-            config.save_pretrained(made)
-        save_file(weights, made / (HEADS if heads else WEIGHTS), metadata={"format": "pt"})
+        write_config(made)
+        save_file(weights, made / file, metadata={"format": "pt"})
         write_json(made / "run.json", dict(record))
     return folder

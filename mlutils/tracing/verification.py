@@ -44,7 +44,7 @@ def verify(grid: str, documents: int = 5, seed: int = 0) -> pd.DataFrame:
             given = complete(read_parameters("10_trace"), record["parameters"])
             asked, apart, differing, state = _verify_one(Trace(folder), given, documents, seed, loaded)
             if state == "agrees":
-                releases.confirm(folder, asked, apart)
+                releases.confirm(folder, record, asked, apart)
             rows.append([folder.name, asked, apart, differing, state])
     return pd.DataFrame(rows, columns=["run", "documents", "apart", "answers that differ", "state"])
 

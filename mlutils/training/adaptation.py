@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -51,17 +51,22 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
-        for name, allowed in (("layers", LAYERS), ("loss_on", LOSSES)):
-            if getattr(self, name) not in allowed:
-                raise FinetuningError(f"{name}={getattr(self, name)!r} is not known: take one of {', '.join(allowed)}")
-        for name in ("rank", "alpha", "epochs", "batch", "evaluations"):
-            if getattr(self, name) < 1:
-                raise FinetuningError(f"{name}={getattr(self, name)} must be 1 or more")
+        check_recipe(self, {"layers": LAYERS, "loss_on": LOSSES}, ("rank", "alpha", "epochs", "batch", "evaluations"))
         if self.train_shots < 0 or not 0 <= self.dropout < 1 or self.rate <= 0:
             raise FinetuningError(
                 f"train_shots={self.train_shots} must be 0 or more, dropout={self.dropout} in [0, 1), "
                 f"rate={self.rate} above 0"
             )
+
+
+def check_recipe(recipe, choices: Mapping[str, Sequence[str]], counts: Sequence[str]) -> None:
+    """Raises FinetuningError for a field that is none of its choices, and for one of `counts` below 1."""
+    for name, allowed in choices.items():
+        if getattr(recipe, name) not in allowed:
+            raise FinetuningError(f"{name}={getattr(recipe, name)!r} is not known: take one of {', '.join(allowed)}")
+    for name in counts:
+        if getattr(recipe, name) < 1:
+            raise FinetuningError(f"{name}={getattr(recipe, name)} must be 1 or more")
 
 
 def lora(recipe) -> LoraConfig:

@@ -5,9 +5,8 @@ copy of the model's. It learns from training prompts and their answers what stan
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,8 @@ from mlutils import metrics
 from mlutils.corpora import Corpus
 from mlutils.tracing import medusa, prompts
 from mlutils.tracing.models import Model
-from mlutils.training.adaptation import LOSSES, FinetuningError, Job, train_on
-from mlutils.training.sft import TokenMean, encode_held, encode_pairs, join, keep_fitting, write_passes
+from mlutils.training.adaptation import LOSSES, FinetuningError, check_recipe
+from mlutils.training.sft import TokenMean, tune_on_lists
 
 LAYERS = 1  # residual blocks of a head
 
@@ -40,14 +39,8 @@ class Recipe:
     evaluations: int = 10  # of the loss on documents set aside, spread over the run
     seed: int = 0
 
-    layers: ClassVar[int] = LAYERS
-
     def __post_init__(self):
-        if self.loss_on not in LOSSES:
-            raise FinetuningError(f"loss_on={self.loss_on!r} is not known: take one of {', '.join(LOSSES)}")
-        for name in ("heads", "epochs", "batch", "evaluations"):
-            if getattr(self, name) < 1:
-                raise FinetuningError(f"{name}={getattr(self, name)} must be 1 or more")
+        check_recipe(self, {"loss_on": LOSSES}, ("heads", "epochs", "batch", "evaluations"))
         if self.train_shots < 0 or self.rate <= 0:
             raise FinetuningError(f"train_shots={self.train_shots} must be 0 or more, rate={self.rate} above 0")
 
@@ -72,17 +65,15 @@ class Heads(nn.Sequential):
 
         labels: (B, N), -100 where a token is not foreseen.
         """
-        losses = [cross_entropy(logits, targets, reduction="sum") for logits, targets in self.read(input_ids, labels)]
-        return {"loss": sum(losses) / max(1, count_foreseen(labels, len(self)))}
-
-    def read(self, input_ids: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yields for each head its logits (M, V) where a token is to be foreseen, and these tokens (M,)."""
         with torch.no_grad():
             states = self.frozen[0].get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+        loss = 0.0
         for number, head in enumerate(self, start=1):
             targets = labels[:, number + 1 :]
             kept = targets != -100
-            yield head(states[:, : targets.shape[1]][kept].float()).float(), targets[kept]
+            logits = head(states[:, : targets.shape[1]][kept].float()).float()
+            loss = loss + cross_entropy(logits, targets[kept], reduction="sum")
+        return {"loss": loss / max(1, count_foreseen(labels, len(self)))}
 
     def unload(self) -> None:
         """Does nothing: the network behind was never changed."""
@@ -123,14 +114,8 @@ def tune(
 
     As `sft.tune`, with heads in the place of an adapter.
     """
-    asked, answers = write_passes(template, training, recipe)
-    job = Job("medusa", name, model, training, recipe, join(asked, answers), Path(folder))
-    if (curve := job.finished()) is not None:
-        return curve
-    examples = keep_fitting(encode_pairs(model, asked, answers, recipe.loss_on), training.name)
-    aside = encode_held(model, template, training, held, recipe)
 
-    def build(settings: dict, ordered: list[dict]) -> HeadTrainer:
+    def build(settings: dict, ordered: list[dict], aside: list[dict]) -> HeadTrainer:
         trainer = HeadTrainer(
             Heads(model.network, recipe.heads),
             TrainingArguments(**settings),
@@ -141,7 +126,7 @@ def tune(
         trainer.tokens_an_example = trainer.count(collate(aside)["labels"]) / len(aside)
         return trainer
 
-    return train_on(job, examples, build)
+    return tune_on_lists("medusa", model, template, training, held, recipe, name, folder, build)
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 The paper's training prompts show no demonstrations; with some, drawn anew for each prompt, it is *in-context* SFT.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -66,18 +66,6 @@ def write_pairs(
         for text, (ids, _) in zip(corpus.documents["text"], draw_shown(corpus, training, shots, seed), strict=True)
     ]
     return asked, [answer_text(template, each) for each in gold_labels(corpus)]
-
-
-def write_passes(template: prompts.Template, training: Corpus, recipe) -> tuple[list[str], list[str]]:
-    """Returns the training prompts and the answers of all passes over the documents, as `write_pairs` does."""
-    pairs = [write_pairs(template, training, training, recipe.train_shots, seed) for seed in passes(recipe)]
-    asked, answers = ([text for each in pairs for text in each[i]] for i in (0, 1))
-    return asked, answers
-
-
-def join(asked: Sequence[str], answers: Sequence[str]) -> list[str]:
-    """Returns the texts that are trained on."""
-    return [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
 
 
 def encode_held(model: Model, template: prompts.Template, training: Corpus, held: Corpus, recipe) -> list[dict]:
@@ -164,14 +152,8 @@ def tune(
     its last checkpoint there, and what is finished is not trained again. Raises FinetuningError for prompts that do
     not fit, a loss that is no number, or a folder of another recipe.
     """
-    asked, answers = write_passes(template, training, recipe)
-    job = Job("sft", name, model, training, recipe, join(asked, answers), Path(folder))
-    if (curve := job.finished()) is not None:
-        return curve
-    examples = keep_fitting(encode_pairs(model, asked, answers, recipe.loss_on), training.name)
-    aside = encode_held(model, template, training, held, recipe)
 
-    def build(settings: dict, ordered: list[dict]) -> TokenTrainer:
+    def build(settings: dict, ordered: list[dict], aside: list[dict]) -> TokenTrainer:
         trainer = TokenTrainer(
             model.network,
             SFTConfig(**settings, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
@@ -183,7 +165,33 @@ def tune(
         trainer.tokens_an_example = count_tokens([each["labels"] for each in aside]) / len(aside)
         return trainer
 
-    return train_on(job, examples, build)
+    return tune_on_lists("sft", model, template, training, held, recipe, name, folder, build)
+
+
+def tune_on_lists(
+    method: str,
+    model: Model,
+    template: prompts.Template,
+    training: Corpus,
+    held: Corpus,
+    recipe,
+    name: str,
+    folder: Path | str,
+    build: Callable,
+) -> pd.DataFrame:
+    """Returns the curve of what a method trains on prompts and their answers, as `tune`.
+
+    build: returns the Trainer, given its settings, the examples in their order, and those of documents set aside.
+    """
+    pairs = [write_pairs(template, training, training, recipe.train_shots, seed) for seed in passes(recipe)]
+    asked, answers = ([text for each in pairs for text in each[i]] for i in (0, 1))
+    texts = [prompt + answer for prompt, answer in zip(asked, answers, strict=True)]
+    job = Job(method, name, model, training, recipe, texts, Path(folder))
+    if (curve := job.finished()) is not None:
+        return curve
+    examples = keep_fitting(encode_pairs(model, asked, answers, recipe.loss_on), training.name)
+    aside = encode_held(model, template, training, held, recipe)
+    return train_on(job, examples, lambda settings, ordered: build(settings, ordered, aside))
 
 
 def passes(recipe) -> range:
